@@ -21,9 +21,17 @@ func bubble(t *testing.T, f func(t *testing.T, b *Broker, agent, cloud *Recorder
 		agent.Will = func() []byte { return []byte("gone") }
 		Start(t, b.Agent("T1"), agent)
 		Start(t, b.Cloud(), cloud)
-		agent.Await(t, minute, "agent connected", func() bool { return agent.Sender() != nil })
-		cloud.Await(t, minute, "cloud connected", func() bool { return cloud.Sender() != nil })
+		agent.AwaitConnected(t, minute)
+		cloud.AwaitConnected(t, minute)
 		f(t, b, agent, cloud)
+	})
+}
+
+func TestBrokerIsATransport(t *testing.T) {
+	TestEnds(t, func(t *testing.T) Setup {
+		b := NewBroker()
+		b.Pause, b.RedeliverAfter = time.Millisecond, 100*time.Millisecond
+		return Setup{Agent: b.Agent, Cloud: b.Cloud, Cut: b.Cut, Publish: b.Publish}
 	})
 }
 

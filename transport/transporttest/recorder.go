@@ -16,6 +16,10 @@ type Recorder struct {
 	Will func() []byte
 	// Verdict is what Receive returns; nil means nil.
 	Verdict func(transport.Message) error
+	// During is called by Receive before anything else; may be nil.
+	During func(context.Context, transport.Message)
+	// Leaving is called by Connected when its ctx has ended; may be nil.
+	Leaving func(transport.Sender)
 
 	mu        sync.Mutex
 	changed   chan struct{}
@@ -39,11 +43,17 @@ func (r *Recorder) Connecting() []byte {
 func (r *Recorder) Connected(ctx context.Context, s transport.Sender) {
 	r.change(func() { r.connected++; r.sender = s })
 	<-ctx.Done()
+	if r.Leaving != nil {
+		r.Leaving(s)
+	}
 	r.change(func() { r.sender = nil })
 }
 
 // Receive implements [transport.Handler].
-func (r *Recorder) Receive(_ context.Context, m transport.Message) error {
+func (r *Recorder) Receive(ctx context.Context, m transport.Message) error {
+	if r.During != nil {
+		r.During(ctx, m)
+	}
 	var err error
 	if r.Verdict != nil {
 		err = r.Verdict(m)
@@ -90,6 +100,16 @@ func (r *Recorder) Sender() transport.Sender {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sender
+}
+
+// AwaitConnected waits for a connection and returns its Sender.
+func (r *Recorder) AwaitConnected(t testing.TB, within time.Duration) (s transport.Sender) {
+	t.Helper()
+	r.Await(t, within, "a connection", func() bool {
+		s = r.Sender()
+		return s != nil
+	})
+	return s
 }
 
 // Await waits until cond holds; it is asked again after every call of the

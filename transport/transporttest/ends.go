@@ -1,0 +1,232 @@
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"terminalops/transport"
+)
+
+// Setup is both ends of a transport with a broker of their own between them.
+// The ends connect again within a second or two, and for redelivery too.
+type Setup struct {
+	Agent func(terminalID string) transport.End
+	Cloud func() transport.End
+	// Cut breaks the connection of a terminal so that the broker notices.
+	Cut func(terminalID string)
+	// Publish publishes as anybody.
+	Publish func(terminalID string, k transport.Kind, payload []byte, retained bool)
+}
+
+// patience is how long anything may take in TestEnds.
+const patience = 20 * time.Second
+
+// TestEnds tests that the ends keep the contract of [transport.End]. It calls
+// setup for every part.
+func TestEnds(t *testing.T, setup func(t *testing.T) Setup) {
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, Setup)
+	}{
+		{"both ways, in order", testBothWays},
+		{"presence is retained", testPresenceIsRetained},
+		{"offline", testOffline},
+		{"not dealt with", testNotDealtWith},
+		{"cut", testCut},
+		{"cut while receiving", testCutWhileReceiving},
+		{"last words", testLastWords},
+		{"too large", testTooLarge},
+		{"retained command", testRetainedCommand},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, setup(t)) })
+	}
+}
+
+// startBoth starts the cloud's end and that of terminal T1, and waits for both.
+func startBoth(t *testing.T, s Setup, agent, cloud *Recorder) (stopAgent func()) {
+	t.Helper()
+	Start(t, s.Cloud(), cloud)
+	cloud.AwaitConnected(t, patience)
+	stopAgent = Start(t, s.Agent("T1"), agent)
+	agent.AwaitConnected(t, patience)
+	return stopAgent
+}
+
+func mustSend(t *testing.T, r *Recorder, k transport.Kind, payload string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := r.AwaitConnected(t, patience).Send(ctx, "T1", k, []byte(payload)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func awaitExactly(t *testing.T, r *Recorder, k transport.Kind, want ...string) {
+	t.Helper()
+	r.Await(t, patience, fmt.Sprintf("%s %.200q", k, want), func() bool { return slices.Equal(r.Payloads(k), want) })
+}
+
+func testBothWays(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	var inside atomic.Int32
+	agent.Verdict = func(transport.Message) error {
+		if inside.Add(1) != 1 {
+			t.Error("Receive was called while it ran")
+		}
+		inside.Add(-1)
+		return nil
+	}
+	startBoth(t, s, agent, cloud)
+	var want []string
+	for i := range 200 {
+		want = append(want, strconv.Itoa(i))
+		mustSend(t, cloud, transport.Commands, want[i])
+		mustSend(t, agent, transport.Reports, want[i])
+	}
+	mustSend(t, cloud, transport.Welcome, "welcome")
+	mustSend(t, agent, transport.Hello, "hello")
+	awaitExactly(t, agent, transport.Commands, want...)
+	awaitExactly(t, cloud, transport.Reports, want...)
+	awaitExactly(t, agent, transport.Welcome, "welcome")
+	awaitExactly(t, cloud, transport.Hello, "hello")
+	for _, m := range slices.Concat(agent.Received(), cloud.Received()) {
+		if m.TerminalID != "T1" || m.Retained {
+			t.Fatalf("received %+v", m)
+		}
+	}
+}
+
+func testPresenceIsRetained(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	Start(t, s.Agent("T1"), agent)
+	mustSend(t, agent, transport.Presence, "online")
+	mustSend(t, agent, transport.Reports, "nobody has asked for this yet")
+	Start(t, s.Cloud(), cloud)
+	awaitExactly(t, cloud, transport.Presence, "online")
+	if m := cloud.Received()[0]; !m.Retained {
+		t.Errorf("received %+v, want it retained", m)
+	}
+	mustSend(t, agent, transport.Reports, "1")
+	awaitExactly(t, cloud, transport.Reports, "1")
+}
+
+func testOffline(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	stop := startBoth(t, s, agent, cloud)
+	stop()
+	mustSend(t, cloud, transport.Commands, "1")
+	mustSend(t, cloud, transport.Commands, "2")
+	again := NewRecorder()
+	stop = Start(t, s.Agent("T1"), again)
+	awaitExactly(t, again, transport.Commands, "1", "2")
+	stop()
+	// What was acknowledged does not come again.
+	last := NewRecorder()
+	Start(t, s.Agent("T1"), last)
+	mustSend(t, cloud, transport.Commands, "3")
+	awaitExactly(t, last, transport.Commands, "3")
+}
+
+func testNotDealtWith(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	agent.Will = func() []byte { return []byte("gone") }
+	agent.Verdict = func(m transport.Message) error {
+		if string(m.Payload) == "difficult" && agent.Connections() < 2 {
+			return errors.New("the journal is full")
+		}
+		return nil
+	}
+	startBoth(t, s, agent, cloud)
+	mustSend(t, cloud, transport.Commands, "difficult")
+	mustSend(t, cloud, transport.Commands, "easy")
+	awaitExactly(t, agent, transport.Commands, "difficult", "easy", "difficult")
+	mustSend(t, agent, transport.Reports, "still here")
+	awaitExactly(t, cloud, transport.Reports, "still here")
+	if got := cloud.Payloads(transport.Presence); len(got) != 0 {
+		t.Errorf("presence %q, want no last will", got)
+	}
+}
+
+func testCut(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	var wills atomic.Int32
+	agent.Will = func() []byte { return fmt.Appendf(nil, "gone %d", wills.Add(1)) }
+	startBoth(t, s, agent, cloud)
+	sender := agent.AwaitConnected(t, patience)
+	s.Cut("T1")
+	awaitExactly(t, cloud, transport.Presence, "gone 1")
+	agent.Await(t, patience, "connected again", func() bool { return agent.Connections() == 2 })
+	if err := sender.Send(t.Context(), "T1", transport.Reports, []byte("1")); !errors.Is(err, transport.ErrNotConnected) {
+		t.Errorf("Send on the connection of before returned %v", err)
+	}
+	mustSend(t, cloud, transport.Commands, "2")
+	awaitExactly(t, agent, transport.Commands, "2")
+	last := fmt.Sprintf("gone %d", wills.Load())
+	s.Cut("T1")
+	awaitExactly(t, cloud, transport.Presence, "gone 1", last)
+}
+
+func testCutWhileReceiving(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	agent.During = func(ctx context.Context, m transport.Message) {
+		if len(agent.Received()) == 0 {
+			s.Cut("T1")
+			<-ctx.Done()
+		}
+	}
+	startBoth(t, s, agent, cloud)
+	mustSend(t, cloud, transport.Commands, "1")
+	awaitExactly(t, agent, transport.Commands, "1", "1")
+}
+
+// testLastWords: when Run's ctx ends, Connected's does, and what Connected
+// sends then still arrives; the last will does not.
+func testLastWords(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	agent.Will = func() []byte { return []byte("gone") }
+	agent.Leaving = func(sender transport.Sender) {
+		if err := sender.Send(context.Background(), "T1", transport.Presence, []byte("offline")); err != nil {
+			t.Errorf("last words: %v", err)
+		}
+	}
+	stop := startBoth(t, s, agent, cloud)
+	stop()
+	mustSend(t, cloud, transport.Hello, "marker") // a will would come before it
+	awaitExactly(t, cloud, transport.Hello, "marker")
+	awaitExactly(t, cloud, transport.Presence, "offline")
+}
+
+func testTooLarge(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	startBoth(t, s, agent, cloud)
+	largest := strings.Repeat("x", transport.MaxPayload)
+	mustSend(t, cloud, transport.Commands, largest)
+	s.Publish("T1", transport.Commands, bytes.Repeat([]byte("y"), 10*transport.MaxPayload), false)
+	mustSend(t, cloud, transport.Commands, "next")
+	awaitExactly(t, agent, transport.Commands, largest, strings.Repeat("y", transport.MaxPayload+1), "next")
+	if err := cloud.AwaitConnected(t, patience).Send(t.Context(), "T1", transport.Commands, []byte(largest+"x")); err == nil {
+		t.Error("Send takes more than MaxPayload")
+	}
+	s.Cut("T1")
+	agent.Await(t, patience, "connected again", func() bool { return agent.Connections() == 2 })
+	mustSend(t, cloud, transport.Commands, "all were acknowledged")
+	awaitExactly(t, agent, transport.Commands, largest, strings.Repeat("y", transport.MaxPayload+1), "next", "all were acknowledged")
+}
+
+func testRetainedCommand(t *testing.T, s Setup) {
+	s.Publish("T1", transport.Commands, []byte("old"), true)
+	agent := NewRecorder()
+	Start(t, s.Agent("T1"), agent)
+	awaitExactly(t, agent, transport.Commands, "old")
+	if m := agent.Received()[0]; !m.Retained {
+		t.Errorf("received %+v, want it retained", m)
+	}
+}
