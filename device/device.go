@@ -86,6 +86,8 @@ type Terminal interface {
 	// terminal, and never sends the acting command again (reading files may be
 	// begun again). ErrUnreachable and ErrBusy mean "not yet, ask again later".
 	// A terminal that answers but cannot say is an Outcome with Failure Unknown.
+	// With p.GiveUp set the terminal is not asked any more: the Outcome is what
+	// the evidence alone says.
 	Resolve(ctx context.Context, r Request, p Past, w Witness) (Outcome, error)
 
 	// Describe says what is known of the terminal, without asking it.
@@ -119,7 +121,9 @@ type Witness interface {
 	Begin(mark any) error
 	// Record puts on disk what the terminal says only once, before the adapter
 	// answers it, and returns it with its time. data is stored as JSON and
-	// must be masked already: no card data reaches the disk.
+	// must be masked already: no card data reaches the disk. An error means
+	// that it is not on disk; the engine has logged that and still knows it
+	// until it stops, and the terminal is answered all the same.
 	Record(kind string, data any) (Evidence, error)
 	// Progress passes on a text for people, masked. It never blocks.
 	Progress(text string)
@@ -139,6 +143,7 @@ type Past struct {
 	Now       time.Time       // the cloud's clock as Resolve is called
 	Mark      json.RawMessage // what Begin was given; nil for nothing
 	Evidence  []Evidence      // in order of recording
+	GiveUp    bool            // the time for asking is over
 }
 
 // Spool takes the files that a SendLogs brings together. Content is text or

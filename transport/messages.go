@@ -241,10 +241,12 @@ type WelcomeMessage struct {
 }
 
 // Pending is an operation that the dispatcher waits for. AcceptedAt is set if
-// an agent has said that it journaled the command.
+// an agent has said that it journaled the command, Running (an optional member)
+// if it has said that the terminal was asked to act.
 type Pending struct {
 	Command    Command `json:"command"`
 	AcceptedAt Time    `json:"accepted_at,omitzero"`
+	Running    bool    `json:"running,omitempty"`
 }
 
 // InvalidError is a message that cannot be taken. OperationID is set where it

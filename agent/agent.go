@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"terminalops/device"
+	"terminalops/transport"
+)
+
+// Options configure an Agent. StateDir and Lanes are required.
+type Options struct {
+	StateDir string // journal, spooled logs; made if it does not exist
+	Lanes    []Lane
+	Version  string
+	Logger   *slog.Logger // default: none
+	Time     TimeSource   // default: the PC's
+
+	// OwnLog returns the agent's own latest log lines, for send_logs. It must
+	// be masked already. Default: nothing.
+	OwnLog func() []byte
+	// HTTP uploads the logs. Default: a client that honours the environment's
+	// proxy settings.
+	HTTP *http.Client
+
+	// ResolveFor is how long a terminal is asked for an outcome nobody saw.
+	// Default 24 h.
+	ResolveFor time.Duration
+	// Grace is how long a stopping agent waits for an operation at work, before
+	// it leaves the rest to the next start. Default 25 s, within the 30 s that
+	// a service manager on Linux grants.
+	Grace time.Duration
+
+	cut func(when string) error // tests: see journal.cut
+}
+
+// Lane is one terminal of an agent.
+type Lane struct {
+	ID       string // terminal id
+	Link     string // as configured, for presence
+	Terminal device.Terminal
+	End      transport.End
+}
+
+// Agent is the engine: it takes commands, has terminals carry them out, and
+// reports.
+type Agent struct {
+	options Options
+	journal *journal
+	lanes   []*lane
+}
+
+// New opens the journal and reads what an earlier run left. The caller calls
+// Run, or Close.
+func New(o Options) (*Agent, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Time == nil {
+		o.Time = NewSystemTime()
+	}
+	if o.OwnLog == nil {
+		o.OwnLog = func() []byte { return nil }
+	}
+	if o.HTTP == nil {
+		o.HTTP = &http.Client{}
+	}
+	if o.ResolveFor == 0 {
+		o.ResolveFor = 24 * time.Hour
+	}
+	if o.Grace == 0 {
+		o.Grace = 25 * time.Second
+	}
+	j, err := openJournal(o.StateDir, o.Time.Wall())
+	if err != nil {
+		return nil, err
+	}
+	j.cut = o.cut
+	if j.meta("replaced") != "" && j.meta("birth") == "" {
+		o.Logger.Error("the journal was damaged; it was set aside beside " + filepath.Join(o.StateDir, journalFile))
+	}
+	a := &Agent{options: o, journal: j}
+	for _, lo := range o.Lanes {
+		l := a.newLane(lo)
+		if err := l.load(); err != nil {
+			j.close()
+			return nil, err
+		}
+		a.lanes = append(a.lanes, l)
+	}
+	return a, nil
+}
+
+func (a *Agent) newLane(lo Lane) *lane {
+	o := a.options
+	return &lane{
+		id:           lo.ID,
+		link:         lo.Link,
+		terminal:     lo.Terminal,
+		end:          lo.End,
+		journal:      a.journal,
+		clock:        &cloudClock{source: o.Time},
+		log:          o.Logger.With("terminal", lo.ID),
+		program:      transport.Program{Version: o.Version, OS: runtime.GOOS, Arch: runtime.GOARCH},
+		stateDir:     o.StateDir,
+		ownLog:       o.OwnLog,
+		http:         o.HTTP,
+		resolveFor:   o.ResolveFor,
+		operations:   make(map[string]*operation),
+		workerWake:   make(chan struct{}, 1),
+		reporterWake: make(chan struct{}, 1),
+	}
+}
+
+// Run serves all lanes, side by side, until ctx ends; then it waits up to Grace
+// for operations at work. An error is permanent: the configuration is wrong.
+func (a *Agent) Run(ctx context.Context) error {
+	patience, impatient := context.WithCancel(context.WithoutCancel(ctx))
+	defer impatient()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(a.options.Grace, impatient) })()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range a.lanes {
+		group.Go(func() error {
+			if err := l.run(ctx, patience); err != nil {
+				return fmt.Errorf("terminal %s: %w", l.id, err)
+			}
+			return nil
+		})
+	}
+	return errors.Join(group.Wait(), a.Close())
+}
+
+// Close closes the journal of an agent that does not run.
+func (a *Agent) Close() error {
+	if err := a.journal.close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,504 @@
+package agent
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"terminalops/device"
+	"terminalops/transport"
+)
+
+// The journal is one bbolt file, journal.db in the state directory. Every
+// write is one transaction, on disk (two fdatasync) when the call returns.
+//
+//	bucket      key                                value
+//	meta        "format"                           "1": the layout described here
+//	            "id"                               journal_id, random, made with the file
+//	            "welcomed"                         present once the cloud has answered a hello
+//	            "replaced"                         present if an earlier file was damaged
+//	            "birth"                            with replaced: the cloud's time at the first welcome
+//	entries     sequence, 8 bytes big endian       entry, JSON
+//	ids         terminal id 00 operation id        sequence
+//	evidence    sequence, number (8 bytes each)    device.Evidence, JSON; numbered from 0
+//	connections terminal id                        number of the last connection, decimal
+//
+// A key of ids is never reused for another entry: an id that the journal knows
+// never runs again, until the entry is pruned long after it has expired.
+const (
+	journalFile   = "journal.db"
+	journalFormat = "1"
+)
+
+var (
+	bucketMeta        = []byte("meta")
+	bucketEntries     = []byte("entries")
+	bucketIDs         = []byte("ids")
+	bucketEvidence    = []byte("evidence")
+	bucketConnections = []byte("connections")
+	bucketFiller      = []byte("filler")
+)
+
+// state is how far an entry is. The words are on disk.
+type state string
+
+const (
+	accepted state = "accepted" // journaled, the terminal has not been asked to act
+	started  state = "started"  // from here on the terminal may have acted
+	finished state = "finished" // the final report is stored
+)
+
+// entry is one operation on disk.
+type entry struct {
+	Sequence uint64 `json:"-"` // its key
+
+	Command    transport.Command `json:"command"`
+	State      state             `json:"state"`
+	AcceptedAt time.Time         `json:"accepted_at"` // all times: the cloud's clock, as well as it was known
+	StartedAt  time.Time         `json:"started_at,omitzero"`
+	FinishedAt time.Time         `json:"finished_at,omitzero"`
+
+	Cancel bool            `json:"cancel,omitempty"` // a Cancel came before it was started
+	Mark   json.RawMessage `json:"mark,omitempty"`   // the adapter's, from begin
+
+	// Final is the final report, byte for byte as it is sent. Finished without
+	// Final means abandoned: another journal has answered for this id.
+	Final    []byte `json:"final,omitempty"`
+	Reported bool   `json:"reported,omitempty"` // the broker has taken Final
+
+	// Attending: the terminal kept the word after the operation was complete
+	// (an open menu), and was not seen to give it back.
+	Attending bool `json:"attending,omitempty"`
+}
+
+// journal is the agent's memory. Its methods may be called from any goroutine.
+type journal struct {
+	db *bolt.DB
+	id string
+
+	// cut, if set, is called around each transaction; tests cut the power there.
+	cut func(when string) error
+}
+
+// errNewerJournal: a newer agent has written this journal.
+var errNewerJournal = errors.New("the journal was written by a newer terminal-agent; install that version or newer again")
+
+// openJournal opens the journal in dir, or makes one. A damaged file is renamed
+// to journal.db.damaged-TIME, and the one that replaces it knows that it does.
+//
+// bbolt may panic on a damaged file, also on a goroutine where nobody can
+// recover it. Therefore a file counts the attempts to open it, and after the
+// second one that did not come back the journal counts as damaged.
+func openJournal(dir string, now time.Time) (*journal, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	path := filepath.Join(dir, journalFile)
+	attempts := path + ".opening"
+	tries, _ := strconv.Atoi(readText(attempts))
+	damage := fmt.Errorf("terminal-agent ended %d times while opening it", tries)
+	if tries < 2 {
+		if err := os.WriteFile(attempts, []byte(strconv.Itoa(tries+1)), 0o600); err != nil {
+			return nil, fmt.Errorf("state directory: %w", err)
+		}
+		j, err := openFile(path, false)
+		var d damaged
+		if !errors.As(err, &d) {
+			os.Remove(attempts)
+			return j, err
+		}
+		damage = err
+	}
+	aside := path + ".damaged-" + now.UTC().Format("20060102T150405Z")
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("journal %s is damaged (%v) and cannot be set aside: %w", path, damage, err)
+	}
+	os.Remove(attempts)
+	return openFile(path, true)
+}
+
+// readText returns the content of a small file, or "".
+func readText(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b)
+}
+
+// damaged marks an error that speaks of the file's content.
+type damaged struct{ error }
+
+// openFile opens or creates the file at path. replaces: it stands in for a
+// damaged one.
+func openFile(path string, replaces bool) (j *journal, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			j, err = nil, damaged{fmt.Errorf("journal %s: %v", path, p)}
+		}
+	}()
+	info, statErr := os.Stat(path)
+	isNew := statErr != nil || info.Size() == 0
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout:        time.Second,
+		FreelistType:   bolt.FreelistMapType,
+		NoFreelistSync: true,
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("journal %s is in use: does another terminal-agent run with this state directory?", path)
+	case errors.Is(err, os.ErrPermission), errors.As(err, new(*os.PathError)):
+		return nil, fmt.Errorf("journal: %w", err)
+	case err != nil:
+		return nil, damaged{fmt.Errorf("journal %s: %w", path, err)}
+	}
+	j = &journal{db: db}
+	if isNew {
+		err = j.create(replaces)
+	} else {
+		err = j.check()
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path)) // the file's name is on disk too
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// create lays out a new file.
+func (j *journal) create(replaces bool) error {
+	j.id = newID()
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketEntries, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		if replaces {
+			if err := meta.Put([]byte("replaced"), []byte("yes")); err != nil {
+				return err
+			}
+		}
+		if err := meta.Put([]byte("format"), []byte(journalFormat)); err != nil {
+			return err
+		}
+		return meta.Put([]byte("id"), []byte(j.id))
+	})
+	if err != nil {
+		return fmt.Errorf("journal: create: %w", err)
+	}
+	return nil
+}
+
+// check looks an existing file over, once per start.
+func (j *journal) check() error {
+	return j.db.View(func(tx *bolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return damaged{errors.New("journal: no meta bucket")}
+		}
+		format := string(meta.Get([]byte("format")))
+		if n, err := strconv.Atoi(format); err == nil && format != journalFormat && n > 1 {
+			return errNewerJournal
+		}
+		if format != journalFormat {
+			return damaged{fmt.Errorf("journal: unknown format %.20q", format)}
+		}
+		for _, name := range [][]byte{bucketEntries, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
+			if tx.Bucket(name) == nil {
+				return damaged{fmt.Errorf("journal: no bucket %s", name)}
+			}
+		}
+		j.id = string(meta.Get([]byte("id")))
+		var first error
+		for err := range tx.Check() { // read to its end: the channel's writer waits for us
+			if first == nil {
+				first = damaged{fmt.Errorf("journal: %w", err)}
+			}
+		}
+		return first
+	})
+}
+
+func (j *journal) close() error { return j.db.Close() }
+
+// update is the one way to write. It is on disk when update returns nil.
+func (j *journal) update(change func(tx *bolt.Tx) error) error {
+	if j.cut != nil {
+		if err := j.cut("before"); err != nil {
+			return err
+		}
+	}
+	if err := j.db.Update(change); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if j.cut != nil {
+		return j.cut("after")
+	}
+	return nil
+}
+
+// roomPerOperation is what an operation may still need on disk after it was
+// accepted: its evidence, its final report, and the pages that bbolt copies on
+// the way. In bytes.
+const roomPerOperation = 128 << 10
+
+// reserve makes sure that the file holds enough free pages, on disk already,
+// for n unfinished operations: their results can then be written although the
+// disk is full. (Pages that are free in the file belong to it. On a file system
+// that never overwrites in place, such as btrfs, this is no guarantee.)
+func (j *journal) reserve(n int) error {
+	page := j.db.Info().PageSize
+	want := (n + 1) * roomPerOperation / page
+	s := j.db.Stats()
+	free := s.FreePageN + s.PendingPageN
+	if free >= want {
+		return nil
+	}
+	filler := make([]byte, (want-free)*page)
+	if err := j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Put([]byte("filler"), filler) }); err != nil {
+		return err
+	}
+	return j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Delete([]byte("filler")) })
+}
+
+// add stores a new entry and gives it its sequence. unfinished is the number
+// of operations that still need room for a result, e included.
+func (j *journal) add(e *entry, unfinished int) error {
+	if err := j.reserve(unfinished); err != nil {
+		return err
+	}
+	return j.update(func(tx *bolt.Tx) error {
+		ids := tx.Bucket(bucketIDs)
+		key := idKey(e.Command.TerminalID, e.Command.OperationID)
+		if ids.Get(key) != nil {
+			panic("agent: journal: id added twice")
+		}
+		sequence, err := tx.Bucket(bucketEntries).NextSequence()
+		if err != nil {
+			return err
+		}
+		e.Sequence = sequence
+		if err := ids.Put(key, sequenceKey(sequence)); err != nil {
+			return err
+		}
+		return put(tx, *e)
+	})
+}
+
+// advance applies change to e, on disk first: e has changed only if the error
+// is nil. It is the one function that changes a state. change is called twice.
+func (j *journal) advance(e *entry, change func(*entry)) error {
+	next := *e
+	change(&next)
+	switch from, to := e.State, next.State; {
+	case from == to,
+		from == accepted && (to == started || to == finished),
+		from == started && (to == accepted || to == finished): // back to accepted: begin refused, nothing was written to the terminal
+	default:
+		panic(fmt.Sprintf("agent: journal: %s becomes %s", from, to))
+	}
+	if err := j.update(func(tx *bolt.Tx) error { return put(tx, next) }); err != nil {
+		return err
+	}
+	change(e) // only what it changes: other members may be read meanwhile
+	return nil
+}
+
+func put(tx *bolt.Tx, e entry) error {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketEntries).Put(sequenceKey(e.Sequence), b)
+}
+
+// record adds a piece of evidence to e.
+func (j *journal) record(e *entry, number int, evidence device.Evidence) error {
+	b, err := json.Marshal(evidence)
+	if err != nil {
+		return err
+	}
+	return j.update(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketEvidence).Put(evidenceKey(e.Sequence, number), b)
+	})
+}
+
+// evidence returns what was recorded for e, in order.
+func (j *journal) evidence(e *entry) ([]device.Evidence, error) {
+	var all []device.Evidence
+	err := j.db.View(func(tx *bolt.Tx) error {
+		evidence := tx.Bucket(bucketEvidence)
+		for n := 0; ; n++ {
+			v := evidence.Get(evidenceKey(e.Sequence, n))
+			if v == nil {
+				return nil
+			}
+			var one device.Evidence
+			if err := json.Unmarshal(v, &one); err != nil {
+				return err
+			}
+			all = append(all, one)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal: evidence: %w", err)
+	}
+	return all, nil
+}
+
+// find returns the entry of an operation; nil if the journal does not know it.
+func (j *journal) find(terminal, operation string) (*entry, error) {
+	var e *entry
+	err := j.db.View(func(tx *bolt.Tx) error {
+		key := tx.Bucket(bucketIDs).Get(idKey(terminal, operation))
+		if key == nil {
+			return nil
+		}
+		var err error
+		e, err = parse(key, tx.Bucket(bucketEntries).Get(key))
+		return err
+	})
+	return e, err
+}
+
+// each calls f for the entries of a terminal, oldest first.
+func (j *journal) each(terminal string, f func(*entry)) error {
+	return j.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
+			e, err := parse(k, v)
+			if err == nil && e.Command.TerminalID == terminal {
+				f(e)
+			}
+			return err
+		})
+	})
+}
+
+func parse(key, value []byte) (*entry, error) {
+	e := new(entry)
+	if err := json.Unmarshal(value, e); err != nil {
+		return nil, fmt.Errorf("journal: entry %x: %w", key, err)
+	}
+	e.Sequence = binary.BigEndian.Uint64(key)
+	return e, nil
+}
+
+// How long entries stay. The dispatcher may ask for a final report for 30 days
+// (wanted); a command may be delivered again until it has expired, and a day
+// covers clocks that are wrong. Beyond that, age and count decide.
+const (
+	keepFinal   = 30 * 24 * time.Hour
+	keepExpired = 24 * time.Hour
+	keepAge     = 90 * 24 * time.Hour
+	keepCount   = 10_000
+)
+
+// prune deletes old entries: those older than keepAge, and of more than
+// keepCount the oldest, but never one that may still be needed. It returns the
+// sequences of what it deleted.
+func (j *journal) prune(now time.Time) ([]uint64, error) {
+	var old []*entry
+	err := j.db.View(func(tx *bolt.Tx) error {
+		entries := tx.Bucket(bucketEntries)
+		surplus := entries.Stats().KeyN - keepCount
+		return entries.ForEach(func(k, v []byte) error {
+			e, err := parse(k, v)
+			if err != nil {
+				return err
+			}
+			surplus--
+			if e.needed(now) || (now.Sub(e.FinishedAt) < keepAge && surplus < 0) {
+				return nil
+			}
+			old = append(old, e)
+			return nil
+		})
+	})
+	if err != nil || len(old) == 0 {
+		return nil, err
+	}
+	err = j.update(func(tx *bolt.Tx) error {
+		for _, e := range old {
+			if err := j.remove(tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	sequences := make([]uint64, len(old))
+	for i, e := range old {
+		sequences[i] = e.Sequence
+	}
+	return sequences, nil
+}
+
+// needed reports whether e must stay whatever the age and the count.
+func (e *entry) needed(now time.Time) bool {
+	return e.State != finished || e.Attending ||
+		!e.Reported && e.Final != nil ||
+		now.Before(e.Command.ExpiresAt.Add(keepExpired)) ||
+		now.Before(e.FinishedAt.Add(keepFinal))
+}
+
+func (j *journal) remove(tx *bolt.Tx, e *entry) error {
+	if err := tx.Bucket(bucketEntries).Delete(sequenceKey(e.Sequence)); err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketIDs).Delete(idKey(e.Command.TerminalID, e.Command.OperationID)); err != nil {
+		return err
+	}
+	evidence := tx.Bucket(bucketEvidence)
+	for n := 0; evidence.Get(evidenceKey(e.Sequence, n)) != nil; n++ {
+		if err := evidence.Delete(evidenceKey(e.Sequence, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextConnection counts the connections of a terminal.
+func (j *journal) nextConnection(terminal string) (uint64, error) {
+	var n uint64
+	err := j.update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketConnections)
+		n, _ = strconv.ParseUint(string(b.Get([]byte(terminal))), 10, 64)
+		n++
+		return b.Put([]byte(terminal), strconv.AppendUint(nil, n, 10))
+	})
+	return n, err
+}
+
+// meta returns a word of the meta bucket; "" if it is not there.
+func (j *journal) meta(key string) string {
+	var value string
+	j.db.View(func(tx *bolt.Tx) error { // cannot fail: it only reads memory
+		value = string(tx.Bucket(bucketMeta).Get([]byte(key)))
+		return nil
+	})
+	return value
+}
+
+func (j *journal) setMeta(key, value string) error {
+	return j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte(key), []byte(value)) })
+}
+
+func idKey(terminal, operation string) []byte { return []byte(terminal + "\x00" + operation) }
+
+func sequenceKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func evidenceKey(n uint64, number int) []byte {
+	return binary.BigEndian.AppendUint64(sequenceKey(n), uint64(number))
+}

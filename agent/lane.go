@@ -1,0 +1,581 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"terminalops/device"
+	"terminalops/transport"
+)
+
+// lane is one terminal with its link, its queue and its session.
+//
+// Three goroutines meet in it: the transport's, which calls Connecting and
+// Receive; the reporter, which is Connected; and the worker, the only one that
+// talks to the terminal. mu guards everything below it; the journal is written
+// under mu wherever a state changes, so that memory and disk agree.
+type lane struct {
+	id         string
+	link       string
+	terminal   device.Terminal
+	end        transport.End
+	journal    *journal
+	clock      *cloudClock
+	log        *slog.Logger
+	program    transport.Program
+	stateDir   string
+	ownLog     func() []byte
+	http       *http.Client
+	resolveFor time.Duration
+
+	workerWake   chan struct{} // capacity 1: look again
+	reporterWake chan struct{} // capacity 1: look again
+
+	mu         sync.Mutex
+	operations map[string]*operation // by id, those not finished
+	queue      []*operation          // the same, in order
+	outbox     []*entry              // final reports to send, in order; some again
+	left       *entry                // a finished operation whose menu may still be open
+
+	connection uint64
+	hello      hello
+	welcomed   bool // by the cloud, since this start
+	device     transport.Device
+	news       bool          // presence has changed
+	detail     string        // why no commands are taken; empty if they are
+	leaving    chan struct{} // set when the agent stops; the reporter closes it after its last word
+}
+
+// hello is the last one sent.
+type hello struct {
+	nonce  string
+	sent   time.Duration // monotonic
+	due    time.Time     // when to say it next
+	misses int           // how many were not answered
+}
+
+// load reads what an earlier run left.
+func (l *lane) load() error {
+	var failure error
+	err := l.journal.each(l.id, func(e *entry) {
+		if e.Attending {
+			l.left = e
+		}
+		switch {
+		case e.State != finished:
+			evidence, err := l.journal.evidence(e)
+			failure = errors.Join(failure, err)
+			op := &operation{entry: *e, evidence: evidence, changed: true}
+			l.operations[e.Command.OperationID] = op
+			l.queue = append(l.queue, op)
+		case !e.Reported:
+			l.outbox = append(l.outbox, e)
+		}
+	})
+	return errors.Join(failure, err)
+}
+
+// run serves the lane until ctx ends, and then until the operation at work has
+// ended too, or patience.
+func (l *lane) run(ctx, patience context.Context) error {
+	session, hangUp := context.WithCancel(patience)
+	defer hangUp()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		defer stop() // the configuration is wrong: nothing to wait for
+		ended <- l.end.Run(session, l)
+	}()
+
+	l.work(ctx, patience)
+	l.sayGoodbye(patience)
+	hangUp()
+	return <-ended
+}
+
+// work takes the operations of the queue one after the other.
+func (l *lane) work(ctx, patience context.Context) {
+	if l.left != nil {
+		l.attend(ctx, l.left)
+	}
+	for {
+		op := l.next(ctx)
+		if op == nil {
+			return
+		}
+		l.perform(ctx, patience, op)
+	}
+}
+
+// next waits for an operation that may be taken on; nil when ctx has ended.
+// What was started goes on without the cloud's time; what was not waits for it.
+func (l *lane) next(ctx context.Context) *operation {
+	for ctx.Err() == nil {
+		l.mu.Lock()
+		if len(l.queue) > 0 {
+			op := l.queue[0]
+			if _, known := l.clock.latest(); known || op.State == started {
+				op.current = true
+				l.mu.Unlock()
+				return op
+			}
+			l.sayHello()
+		}
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-l.workerWake:
+		}
+	}
+	return nil
+}
+
+// waitForClock waits until the cloud's time is known; false when ctx has ended.
+func (l *lane) waitForClock(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if _, known := l.clock.latest(); known {
+			return true
+		}
+		l.mu.Lock()
+		l.sayHello()
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-l.workerWake:
+		}
+	}
+	return false
+}
+
+// waitForTurn pauses for d, or until op is cancelled, or its start deadline
+// comes, or ctx ends.
+func (l *lane) waitForTurn(ctx context.Context, d time.Duration, op *operation) {
+	if late, known := l.clock.latest(); known {
+		d = min(d, max(op.Command.ExpiresAt.Sub(late)+time.Millisecond, 0))
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for !errors.Is(l.mayStart(op), errCancelled) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-l.workerWake:
+		}
+	}
+}
+
+// mayStart is ready, for the worker.
+func (l *lane) mayStart(op *operation) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready(op)
+}
+
+func (l *lane) stateOf(op *operation) state {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return op.State
+}
+
+func (l *lane) attending(e *entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return e.Attending
+}
+
+// add journals a new operation and queues it. l.mu is held.
+func (l *lane) add(op *operation) error {
+	if err := l.journal.add(&op.entry, len(l.operations)+1); err != nil {
+		l.troubleLocked(err)
+		return err
+	}
+	l.setDetail("")
+	l.operations[op.Command.OperationID] = op
+	l.queue = append(l.queue, op)
+	return nil
+}
+
+// forget takes a finished operation out of the queue. l.mu is held.
+func (l *lane) forget(op *operation) {
+	delete(l.operations, op.Command.OperationID)
+	l.queue = slices.DeleteFunc(l.queue, func(o *operation) bool { return o == op })
+}
+
+// expireQueue ends what waited for its turn past its deadline, while the lane
+// is busy with another operation. It returns when it has to look again. l.mu is
+// held.
+func (l *lane) expireQueue() time.Duration {
+	again := time.Hour
+	late, known := l.clock.latest()
+	if !known {
+		return again
+	}
+	for _, op := range slices.Clone(l.queue) {
+		if op.current || op.State != accepted {
+			continue
+		}
+		if left := op.Command.ExpiresAt.Sub(late); left >= 0 {
+			op.inTime = true
+			again = min(again, left+time.Millisecond)
+		} else if err := l.store(op, l.tooLate(op), false); err != nil {
+			l.troubleLocked(err)
+			again = min(again, time.Second)
+		}
+	}
+	return again
+}
+
+// tooLate is the report for an operation whose deadline has passed.
+func (l *lane) tooLate(op *operation) transport.Report {
+	if op.inTime {
+		return l.failed(op, transport.CodeBusy, transport.ExecutedNo, "waited for its turn past its start deadline")
+	}
+	return l.failed(op, transport.CodeExpired, transport.ExecutedNo, "its start deadline passed before it could be started")
+}
+
+// supported reports whether the agent knows the operation at all. Whether this
+// terminal has it, the adapter says.
+func (l *lane) supported(operation string) bool {
+	return slices.Contains(device.Operations(), device.Operation(operation))
+}
+
+// Connecting implements transport.Handler.
+func (l *lane) Connecting() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, err := l.journal.nextConnection(l.id)
+	if err != nil {
+		l.troubleLocked(err)
+		n = l.connection + 1
+	}
+	l.connection = n
+	return transport.Encode(transport.PresenceMessage{State: transport.Offline, JournalID: l.journal.id, Connection: n})
+}
+
+// Receive implements transport.Handler. An error means that the journal cannot
+// be written: the message will come again.
+func (l *lane) Receive(_ context.Context, m transport.Message) error {
+	switch m.Kind {
+	case transport.Welcome:
+		return l.welcome(m.Payload)
+	case transport.Commands:
+		return l.receiveCommand(m)
+	default:
+		l.log.Warn("message on a topic that is not for an agent", "kind", m.Kind)
+		return nil
+	}
+}
+
+func (l *lane) receiveCommand(m transport.Message) error {
+	c, err := transport.DecodeCommand(m.Payload, l.id)
+	if err == nil && m.Retained {
+		err = &transport.InvalidError{OperationID: c.OperationID, Operation: c.Operation, Reason: "command: retained by the broker, so it may be old; commands are never retained"}
+	}
+	if err == nil {
+		return l.accept(c)
+	}
+	var invalid *transport.InvalidError
+	if !errors.As(err, &invalid) || invalid.OperationID == "" {
+		l.log.Warn("command ignored, it has no readable operation_id", "error", err, "bytes", len(m.Payload))
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, err := l.journal.find(l.id, invalid.OperationID)
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		l.answerAgain(known)
+		return nil
+	}
+	now := transport.At(l.clock.now())
+	return l.refuse(transport.Command{
+		OperationID: invalid.OperationID, TerminalID: l.id, Operation: invalid.Operation, IssuedAt: now, ExpiresAt: now,
+	}, transport.CodeInvalidCommand, invalid.Reason)
+}
+
+// issuedBeforeBirth reports whether a damaged journal may have known c. l.mu is
+// held.
+func (l *lane) issuedBeforeBirth(c transport.Command) bool {
+	birth, err := time.Parse(time.RFC3339Nano, l.journal.meta("birth"))
+	return err == nil && c.IssuedAt.Before(birth)
+}
+
+// mayAnnounce: the cloud is told of an accepted command only once it has said,
+// since this start, which commands it waits for (or seems not to say such
+// things). What it has heard by then it has heard from another journal. l.mu is
+// held.
+func (l *lane) mayAnnounce() bool {
+	_, known := l.clock.latest()
+	return l.welcomed || known
+}
+
+// welcome takes the dispatcher's answer to our hello.
+func (l *lane) welcome(payload []byte) error {
+	w, err := transport.DecodeWelcome(payload)
+	if err != nil {
+		l.log.Warn("welcome ignored", "error", err)
+		return nil
+	}
+	l.mu.Lock()
+	if w.Nonce != l.hello.nonce || !l.clock.welcome(w.ServerTime.Time, l.hello.sent) {
+		l.mu.Unlock()
+		l.log.Info("welcome ignored: it answers an older hello, or came too late", "nonce", w.Nonce)
+		return nil
+	}
+	l.hello.nonce, l.hello.misses, l.hello.due = "", 0, time.Now().Add(helloEvery)
+	err = errors.Join(l.remember(), l.reconcile(w.Pending))
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, p := range w.Pending {
+		if err := l.pending(p); err != nil {
+			return err
+		}
+	}
+	l.resend(w.Wanted)
+	l.prune()
+	l.wake()
+	return nil
+}
+
+// remember notes that this cloud welcomes, and when a replaced journal was
+// born. l.mu is held.
+func (l *lane) remember() error {
+	if l.journal.meta("welcomed") == "" {
+		if err := l.journal.setMeta("welcomed", "yes"); err != nil {
+			return err
+		}
+	}
+	if l.journal.meta("replaced") == "" || l.journal.meta("birth") != "" {
+		return nil
+	}
+	birth, _ := l.clock.latest()
+	if err := l.journal.setMeta("birth", birth.UTC().Format(time.RFC3339Nano)); err != nil {
+		return err
+	}
+	l.log.Warn("this journal replaces a damaged one; commands issued before now are not started", "birth", birth)
+	for _, op := range slices.Clone(l.queue) { // they came before the welcome
+		if err := l.store(op, l.failed(op, transport.CodeOutcomeUnknown, transport.ExecutedUnknown,
+			"the journal that may have known this command was damaged and set aside"), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reconcile compares what the journal holds as not started with what the cloud
+// waits for, at the first welcome after a start. A journal may be an old copy
+// (a restored disk image), and a command may be delivered again after the
+// journal that knew it was lost. Such an operation is never started here:
+//
+//	in the journal              at the cloud                    start it?
+//	accepted before this start  not waited for, not expired     no: it has ended
+//	                            running                         no: a newer copy of this journal has it
+//	                            accepted, or not heard of       yes
+//	accepted since this start   accepted, or running            no: we have not told it yet, so another has
+//	                            anything else                   yes
+//
+// l.mu is held.
+func (l *lane) reconcile(pending []transport.Pending) error {
+	if l.welcomed {
+		return nil
+	}
+	waited := make(map[string]transport.Pending)
+	for _, p := range pending {
+		waited[p.Command.OperationID] = p
+	}
+	late, _ := l.clock.latest()
+	for _, op := range slices.Clone(l.queue) {
+		p, isWaited := waited[op.Command.OperationID]
+		heard := !p.AcceptedAt.IsZero() || p.Running
+		if op.State != accepted || op.announced {
+			continue
+		}
+		var err error
+		switch {
+		case op.fresh && heard:
+			err = l.abandon(op, "the cloud has heard of it before this journal knew it")
+		case !op.fresh && p.Running:
+			err = l.abandon(op, "the cloud has heard that it runs: this journal is an old copy")
+		case !op.fresh && !isWaited && !late.After(op.Command.ExpiresAt.Time):
+			err = l.abandon(op, "the cloud does not wait for it any more")
+		default:
+			op.changed = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	l.welcomed = true
+	return nil
+}
+
+// pending deals with an operation that the cloud waits for, as if it were just
+// delivered.
+func (l *lane) pending(p transport.Pending) error {
+	payload := transport.Encode(p.Command)
+	c, err := transport.DecodeCommand(payload, l.id)
+	if err != nil {
+		return l.receiveCommand(transport.Message{TerminalID: l.id, Kind: transport.Commands, Payload: payload})
+	}
+	if p.AcceptedAt.IsZero() && !p.Running {
+		return l.accept(c)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, err := l.journal.find(l.id, c.OperationID)
+	switch {
+	case err != nil:
+		return err
+	case known != nil:
+		l.answerAgain(known)
+		return nil
+	}
+	// Another journal has it. It is remembered, so that a copy of the command
+	// that is still on its way does not start it.
+	now := l.clock.now()
+	e := &entry{Command: c, State: finished, AcceptedAt: now, FinishedAt: now, Reported: true}
+	l.log.Warn("not started and not reported", "operation", c.OperationID, "why", "another journal has accepted it")
+	return l.journal.add(e, len(l.operations))
+}
+
+// resend queues the final reports that the cloud wants.
+func (l *lane) resend(wanted []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range wanted {
+		if known, err := l.journal.find(l.id, id); err == nil && known != nil {
+			l.answerAgain(known)
+		}
+	}
+}
+
+// answerAgain sends the latest report of an operation once more. l.mu is held.
+func (l *lane) answerAgain(known *entry) {
+	if op := l.operations[known.Command.OperationID]; op != nil {
+		op.changed = true
+	} else if known.Final != nil && !slices.ContainsFunc(l.outbox, func(e *entry) bool { return e.Sequence == known.Sequence }) {
+		l.outbox = append(l.outbox, known)
+	}
+	l.wakeReporter()
+}
+
+// prune deletes what nobody will ask for any more.
+func (l *lane) prune() {
+	sequences, err := l.journal.prune(l.clock.now())
+	if err != nil {
+		l.trouble(err)
+		return
+	}
+	for _, n := range sequences {
+		l.removeFiles(n)
+	}
+}
+
+// tell notes a text for people about op.
+func (l *lane) tell(op *operation, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if op.message != text {
+		op.message, op.changed = text, true
+		l.log.Info(text, "operation", op.Command.OperationID)
+		l.wakeReporter()
+	}
+}
+
+// setDevice notes what is known of the terminal, for presence.
+func (l *lane) setDevice(state, detail string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.device.State != state || l.device.Detail != detail {
+		l.device.State, l.device.Detail, l.news = state, detail, true
+		l.wakeReporter()
+	}
+}
+
+// deviceState is how presence calls a terminal that cannot be resolved with.
+func deviceState(err error) string {
+	if errors.Is(err, device.ErrBusy) {
+		return transport.DeviceBusy
+	}
+	return transport.DeviceUnreachable
+}
+
+// trouble notes that the journal cannot be written.
+func (l *lane) trouble(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.troubleLocked(err)
+}
+
+func (l *lane) troubleLocked(err error) {
+	if text := "no commands are taken: " + err.Error(); text != l.detail {
+		l.log.Error(text)
+		l.setDetail(text)
+	}
+}
+
+func (l *lane) setDetail(text string) {
+	if l.detail != text {
+		l.detail, l.news = text, true
+		l.wakeReporter()
+	}
+}
+
+func (l *lane) wake() {
+	l.wakeWorker()
+	l.wakeReporter()
+}
+
+func (l *lane) wakeWorker()   { poke(l.workerWake) }
+func (l *lane) wakeReporter() { poke(l.reporterWake) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pauses are growing delays.
+type pauses struct{ first, ceiling, last time.Duration }
+
+func (p *pauses) next() time.Duration {
+	p.last = min(max(2*p.last, p.first), p.ceiling)
+	return p.last
+}
+
+// sleep waits for d; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// newID returns a random identifier.
+func newID() string {
+	b := make([]byte, 16)
+	if _, err := rand.Read(b); err != nil {
+		panic(fmt.Sprintf("agent: no random numbers: %v", err))
+	}
+	return hex.EncodeToString(b)
+}
