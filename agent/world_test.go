@@ -31,13 +31,15 @@ type bus interface {
 // answers every hello. The agent can be ended and started again; terminal,
 // broker and cloud go on.
 type world struct {
-	t       testing.TB
-	bus     bus
-	device  *devicetest.Terminal
-	dir     string
-	time    *pcTime
-	cloud   *cloud
-	options Options
+	t        testing.TB
+	id       string // of the terminal
+	bus      bus
+	device   *devicetest.Terminal
+	dir      string
+	time     *pcTime
+	cloud    *cloud
+	options  Options
+	patience time.Duration // how long to await anything
 
 	stop  context.CancelFunc
 	ended chan error
@@ -46,7 +48,7 @@ type world struct {
 // newWorld makes a world with nothing started but the cloud.
 func newWorld(t testing.TB, b bus) *world {
 	w := &world{
-		t: t, bus: b, device: new(devicetest.Terminal), dir: t.TempDir(), time: new(pcTime),
+		t: t, id: terminal, bus: b, device: new(devicetest.Terminal), dir: t.TempDir(), time: new(pcTime), patience: 48 * time.Hour,
 		cloud: &cloud{pending: map[string]transport.Pending{}, finals: map[string][]string{}, changed: make(chan struct{})},
 	}
 	total := int64(4200)
@@ -70,13 +72,24 @@ func memory(t testing.TB) (*world, *transporttest.Broker) {
 	return newWorld(t, b), b
 }
 
-// start starts the agent.
+// startAs starts the agent for another terminal, after prepare.
+func (w *world) startAs(id string, prepare func()) {
+	w.id = id
+	prepare()
+	w.start()
+}
+
+// start starts the agent, and waits until it is connected.
 func (w *world) start() {
 	w.t.Helper()
+	w.cloud.mu.Lock()
+	hellos := w.cloud.hellos
+	w.cloud.mu.Unlock()
+	defer w.cloud.await(w.t, w.patience, "hello", func() bool { return w.cloud.hellos > hellos })
 	o := w.options
 	o.StateDir, o.Time, o.Version = w.dir, w.time, "test"
 	o.Logger = slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	o.Lanes = []Lane{{ID: terminal, Link: "scripted", Terminal: w.device, End: w.bus.Agent(terminal)}}
+	o.Lanes = []Lane{{ID: w.id, Link: "scripted", Terminal: w.device, End: w.bus.Agent(w.id)}}
 	if o.Grace == 0 {
 		o.Grace = time.Nanosecond
 	}
@@ -105,7 +118,7 @@ func (w *world) end() {
 func (w *world) command(id string, op device.Operation) transport.Command {
 	now := time.Now()
 	return transport.Command{
-		OperationID: id, TerminalID: terminal, Operation: string(op),
+		OperationID: id, TerminalID: w.id, Operation: string(op),
 		IssuedAt: transport.At(now), ExpiresAt: transport.At(now.Add(time.Minute)),
 	}
 }
@@ -117,13 +130,13 @@ func (w *world) send(c transport.Command) {
 		w.cloud.pending[c.OperationID] = transport.Pending{Command: c}
 	}
 	w.cloud.mu.Unlock()
-	w.bus.Publish(terminal, transport.Commands, transport.Encode(c), false)
+	w.bus.Publish(w.id, transport.Commands, transport.Encode(c), false)
 }
 
 // final waits for the final report of an operation.
 func (w *world) final(id string) transport.Report {
 	w.t.Helper()
-	w.cloud.await(w.t, 48*time.Hour, "the final report of "+id, func() bool { return len(w.cloud.finals[id]) > 0 })
+	w.cloud.await(w.t, w.patience, "the final report of "+id, func() bool { return len(w.cloud.finals[id]) > 0 })
 	return w.cloud.reportOf(w.t, id)
 }
 
