@@ -2,7 +2,9 @@ package transporttest
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +130,11 @@ func (r *Recorder) Await(t testing.TB, within time.Duration, what string, cond f
 		select {
 		case <-changed:
 		case <-timeout.C:
-			t.Fatalf("%s: not within %v; received: %+v", what, within, r.Received())
+			var received strings.Builder
+			for _, m := range r.Received() {
+				fmt.Fprintf(&received, "%s/%s retained=%t %.80s\n", m.TerminalID, m.Kind, m.Retained, m.Payload)
+			}
+			t.Fatalf("%s: not within %v; received:\n%s", what, within, &received)
 		}
 	}
 }

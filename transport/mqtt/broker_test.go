@@ -1,0 +1,204 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"terminalops/transport"
+	"terminalops/transport/transporttest"
+	"terminalops/transport/transporttest/brokers"
+)
+
+const patience = 20 * time.Second
+
+// quick are options for a broker at a loopback address, with short pauses.
+func quick(t testing.TB, address string) Options {
+	return Options{
+		URLs:           []string{"tcp://" + address},
+		Prefix:         "terminals",
+		Logger:         slog.New(slog.NewTextHandler(t.Output(), nil)),
+		ConnectTimeout: 5 * time.Second,
+		FirstPause:     20 * time.Millisecond,
+		LongestPause:   200 * time.Millisecond,
+		RedeliverAfter: 200 * time.Millisecond,
+	}
+}
+
+// publish publishes as anybody, with a client of its own.
+func publish(t testing.TB, address, topic string, payload []byte, retained bool) {
+	t.Helper()
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("anybody"))
+	defer client.Disconnect(1000)
+	if connect := client.Connect(); !connect.WaitTimeout(patience) || connect.Error() != nil {
+		t.Fatalf("connect: %v", connect.Error())
+	}
+	if token := client.Publish(topic, 1, retained, payload); !token.WaitTimeout(patience) || token.Error() != nil {
+		t.Fatalf("publish %s: %v", topic, token.Error())
+	}
+}
+
+func conformance(t *testing.T, address string) transporttest.Setup {
+	network := newFaults(t, address)
+	return transporttest.Setup{
+		Agent: func(id string) transport.End { return Agent(quick(t, network.address), id) },
+		Cloud: func() transport.End { return Cloud(quick(t, address), "cloud") },
+		Cut:   func(string) { network.cut() },
+		Publish: func(id string, k transport.Kind, payload []byte, retained bool) {
+			publish(t, address, "terminals/"+id+"/"+string(k), payload, retained)
+		},
+	}
+}
+
+func TestOverMosquitto(t *testing.T) {
+	transporttest.TestEnds(t, func(t *testing.T) transporttest.Setup {
+		return conformance(t, brokers.StartMosquitto(t).Address)
+	})
+}
+
+func TestOverNATS(t *testing.T) {
+	transporttest.TestEnds(t, func(t *testing.T) transporttest.Setup {
+		return conformance(t, brokers.StartNATS(t))
+	})
+}
+
+// startBoth starts both ends, the agent through a proxy that can make faults.
+func startBoth(t *testing.T, address string) (network *faults, agent, cloud *transporttest.Recorder) {
+	t.Helper()
+	network = newFaults(t, address)
+	agent, cloud = transporttest.NewRecorder(), transporttest.NewRecorder()
+	o := quick(t, network.address)
+	o.KeepAlive, o.PingTimeout, o.WriteTimeout = 2*time.Second, time.Second, time.Second
+	transporttest.Start(t, Cloud(quick(t, address), "cloud"), cloud)
+	cloud.AwaitConnected(t, patience)
+	transporttest.Start(t, Agent(o, "T1"), agent)
+	agent.AwaitConnected(t, patience)
+	return network, agent, cloud
+}
+
+// The broker has the message, but its PUBACK is lost and then the connection:
+// that is not a success, and a second Send on a new connection is a duplicate.
+func TestSwallowedPubackIsNoSuccess(t *testing.T) {
+	network, agent, cloud := startBoth(t, brokers.StartNATS(t))
+	sender := agent.Sender()
+	network.set(&network.swallowed, true)
+	result := make(chan error)
+	go func() { result <- sender.Send(context.Background(), "T1", transport.Reports, []byte("final")) }()
+	awaitPayloads(t, cloud, transport.Reports, "final")
+	network.awaitLost(t, 4)
+	network.cut()
+	if err := <-result; !errors.Is(err, transport.ErrNotConnected) {
+		t.Fatalf("Send returned %v", err)
+	}
+	network.heal()
+	agent.Await(t, patience, "connected again", func() bool { return agent.Sender() != nil && agent.Sender() != sender })
+	if err := agent.Sender().Send(t.Context(), "T1", transport.Reports, []byte("final")); err != nil {
+		t.Fatal(err)
+	}
+	awaitPayloads(t, cloud, transport.Reports, "final", "final")
+}
+
+// A network that takes no more bytes and says nothing: reading and writing ends
+// are both noticed, by the ping and by the deadline of the write.
+func TestStalledNetworkIsNoticed(t *testing.T) {
+	network, agent, _ := startBoth(t, brokers.StartNATS(t))
+	sender := agent.Sender()
+	network.set(&network.stalled, true)
+	payload := make([]byte, transport.MaxPayload)
+	began := time.Now()
+	results := make(chan error)
+	const sends = 3 * sendWindow // more than the kernel's buffers take
+	for range sends {
+		go func() { results <- sender.Send(context.Background(), "T1", transport.Reports, payload) }()
+	}
+	for range sends {
+		if err := <-results; err == nil {
+			t.Error("Send succeeded on a stalled network")
+		}
+	}
+	// KeepAlive 2 s, PingTimeout 1 s, WriteTimeout 1 s and the library's grid.
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("noticed after %v", took)
+	}
+	network.heal()
+	network.cut()
+	agent.Await(t, patience, "connected again", func() bool { return agent.Connections() == 2 })
+}
+
+// A broker killed with -9 has what it acknowledged when it comes back, and the
+// ends come back by themselves.
+func TestBrokerKilled(t *testing.T) {
+	broker := brokers.StartMosquitto(t)
+	_, agent, cloud := startBoth(t, broker.Address)
+	refuse := errors.New("not now")
+	agent.Verdict = func(transport.Message) error {
+		if agent.Connections() < 2 {
+			return refuse
+		}
+		return nil
+	}
+	if err := cloud.Sender().Send(t.Context(), "T1", transport.Commands, []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	broker.Kill()
+	agent.Await(t, patience, "agent lost", func() bool { return agent.Sender() == nil })
+	cloud.Await(t, patience, "cloud lost", func() bool { return cloud.Sender() == nil })
+	broker.Start()
+	agent.Await(t, patience, "delivered again", func() bool {
+		got := agent.Payloads(transport.Commands)
+		return len(got) > 0 && got[len(got)-1] == "kept" && agent.Connections() > 1
+	})
+	if err := cloud.AwaitConnected(t, patience).Send(t.Context(), "T1", transport.Commands, []byte("next")); err != nil {
+		t.Fatal(err)
+	}
+	agent.Await(t, patience, "next", func() bool { return slices.Contains(agent.Payloads(transport.Commands), "next") })
+}
+
+// Where one of two brokers is dead, the other is there at once, and is the
+// first to be tried the next time.
+func TestSecondBroker(t *testing.T) {
+	dead := newFaults(t, brokers.FreeAddress(t))
+	network := newFaults(t, brokers.StartNATS(t))
+	o := quick(t, dead.address)
+	o.URLs = append(o.URLs, "mqtt://"+network.address)
+	agent := transporttest.NewRecorder()
+	transporttest.Start(t, Agent(o, "T1"), agent)
+	agent.AwaitConnected(t, patience)
+	network.cut()
+	agent.Await(t, patience, "connected again", func() bool { return agent.Connections() == 2 })
+	dead.mu.Lock()
+	defer dead.mu.Unlock()
+	if dead.accepted != 1 {
+		t.Errorf("the dead broker was tried %d times, want once", dead.accepted)
+	}
+}
+
+// A topic that is not ours, from a subscription of the past, does not stop what
+// comes after it.
+func TestForeignTopicIsAcknowledged(t *testing.T) {
+	address := brokers.StartNATS(t)
+	old := transporttest.NewRecorder()
+	o := quick(t, address)
+	o.Prefix = "old/prefix"
+	stop := transporttest.Start(t, Agent(o, "T1"), old)
+	old.AwaitConnected(t, patience)
+	stop()
+	_, agent, cloud := startBoth(t, address)
+	for range 50 {
+		publish(t, address, "old/prefix/T1/commands", []byte("of yesterday"), false)
+	}
+	if err := cloud.Sender().Send(t.Context(), "T1", transport.Commands, []byte("ours")); err != nil {
+		t.Fatal(err)
+	}
+	awaitPayloads(t, agent, transport.Commands, "ours")
+}
+
+func awaitPayloads(t testing.TB, r *transporttest.Recorder, k transport.Kind, want ...string) {
+	t.Helper()
+	r.Await(t, patience, "payloads", func() bool { return slices.Equal(r.Payloads(k), want) })
+}

@@ -1,0 +1,144 @@
+// Package brokers starts real MQTT brokers for tests, on loopback: Mosquitto,
+// which has to be installed, and NATS, which runs inside the test.
+package brokers
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// startTimeout is how long a broker may take to listen.
+const startTimeout = 20 * time.Second
+
+// Mosquitto is a Mosquitto process that keeps its sessions.
+type Mosquitto struct {
+	Address string // host:port of its first listener
+
+	t       testing.TB
+	config  string // path
+	process *exec.Cmd
+	output  *bytes.Buffer
+}
+
+// StartMosquitto starts Mosquitto until the test ends. Its first listener is
+// plain TCP; settings are further lines of its configuration, such as another
+// listener. Without Mosquitto the test is skipped, or fails if
+// TERMINALOPS_TEST_ALL is 1.
+func StartMosquitto(t testing.TB, settings ...string) *Mosquitto {
+	t.Helper()
+	if _, err := exec.LookPath("mosquitto"); err != nil {
+		if os.Getenv("TERMINALOPS_TEST_ALL") == "1" {
+			t.Fatal("mosquitto is not installed")
+		}
+		t.Skip("mosquitto is not installed")
+	}
+	dir := t.TempDir()
+	m := &Mosquitto{Address: FreeAddress(t), t: t, config: filepath.Join(dir, "mosquitto.conf")}
+	_, port, _ := net.SplitHostPort(m.Address)
+	lines := append([]string{
+		"user root", // not to lose the directory, if it is root who tests
+		"listener " + port + " 127.0.0.1",
+		"persistence true",
+		"persistence_location " + dir + "/",
+		"autosave_interval 1", // with the next line: after each change
+		"autosave_on_changes true",
+		"max_queued_messages 0",
+		"set_tcp_nodelay true",
+	}, settings...)
+	if !strings.Contains(strings.Join(settings, "\n"), "allow_anonymous") {
+		lines = append(lines, "allow_anonymous true")
+	}
+	if err := os.WriteFile(m.config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Start()
+	t.Cleanup(m.Kill)
+	return m
+}
+
+// Start starts the broker again after [Mosquitto.Kill].
+func (m *Mosquitto) Start() {
+	m.t.Helper()
+	m.output = new(bytes.Buffer)
+	m.process = exec.Command("mosquitto", "-c", m.config)
+	m.process.Stdout, m.process.Stderr = m.output, m.output
+	if err := m.process.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", m.Address)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			m.Kill()
+			m.t.Fatalf("mosquitto does not listen: %v\n%s", err, m.output)
+		}
+	}
+}
+
+// Kill is kill -9.
+func (m *Mosquitto) Kill() {
+	m.process.Process.Kill()
+	m.process.Wait() // "signal: killed"
+}
+
+// StartNATS starts NATS as an MQTT broker until the test ends and returns its
+// host:port. configure changes the options, if there is any. NATS delivers
+// again after a time, not at once, and then does not keep the order.
+func StartNATS(t testing.TB, configure ...func(*server.Options)) (address string) {
+	t.Helper()
+	o := &server.Options{
+		ServerName: "test",
+		Host:       "127.0.0.1",
+		Port:       server.RANDOM_PORT,
+		JetStream:  true,
+		StoreDir:   t.TempDir(),
+		NoSigs:     true,
+		NoLog:      true,
+		// Each subscription is a consumer, and the default is 1000 of them.
+		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: -1},
+	}
+	o.MQTT.Host, o.MQTT.Port = "127.0.0.1", server.RANDOM_PORT
+	o.MQTT.StreamReplicas = 1
+	// How long NATS waits before it delivers again, on the same connection or
+	// the next, whatever happened to the connection meanwhile.
+	o.MQTT.AckWait = time.Second
+	for _, f := range configure {
+		f(o)
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(startTimeout) {
+		t.Fatal("NATS does not listen")
+	}
+	return fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port)
+}
+
+// FreeAddress returns a loopback address nobody listens at.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
