@@ -369,8 +369,10 @@ func (l *lane) remember() error {
 	}
 	l.log.Warn("this journal replaces a damaged one; commands issued before now are not started", "birth", birth)
 	for _, op := range slices.Clone(l.queue) { // they came before the welcome
-		if err := l.store(op, l.failed(op, transport.CodeOutcomeUnknown, transport.ExecutedUnknown,
-			"the journal that may have known this command was damaged and set aside"), false); err != nil {
+		if birth.After(op.Command.ExpiresAt.Time) {
+			continue // expired, as everywhere
+		}
+		if err := l.store(op, l.failed(op, transport.CodeOutcomeUnknown, transport.ExecutedUnknown, setAside), false); err != nil {
 			return err
 		}
 	}

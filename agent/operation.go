@@ -304,7 +304,7 @@ func (l *lane) finishAttending(ctx context.Context, op *operation, r transport.R
 
 // store journals the final report of op. l.mu is held.
 func (l *lane) store(op *operation, r transport.Report, attending bool) error {
-	now, final := l.clock.now(), encodeFinal(r)
+	now, final := l.clock.now(), encodeFinal(l.stamp(op, r))
 	err := l.journal.advance(&op.entry, func(e *entry) {
 		e.State, e.FinishedAt, e.Final, e.Attending = finished, now, final, attending
 	})
@@ -374,14 +374,15 @@ func (l *lane) refuseDoubtful(c transport.Command) error {
 	if late, known := l.clock.latest(); known && late.After(c.ExpiresAt.Time) {
 		return l.refuse(c, transport.CodeExpired, "arrived after its start deadline")
 	}
-	return l.refuseWith(c, transport.CodeOutcomeUnknown, transport.ExecutedUnknown,
-		"the journal that may have known this command was damaged and set aside")
+	return l.refuseWith(c, transport.CodeOutcomeUnknown, transport.ExecutedUnknown, setAside)
 }
+
+const setAside = "the journal that may have known this command was damaged and set aside"
 
 func (l *lane) refuseWith(c transport.Command, code, executed, why string) error {
 	op := &operation{}
 	op.Command, op.State, op.AcceptedAt = c, accepted, l.clock.now()
-	r := l.failed(op, code, executed, why)
+	r := l.stamp(op, l.failed(op, code, executed, why))
 	op.State, op.FinishedAt, op.Final = finished, op.AcceptedAt, encodeFinal(r)
 	if err := l.journal.add(&op.entry, len(l.operations)); err != nil {
 		l.trouble(err)

@@ -218,7 +218,7 @@ func (l *lane) sendProgress(ctx context.Context, s transport.Sender) (time.Durat
 			again = min(again, max(wait, progressPause))
 			continue
 		}
-		r := l.report(op, transport.StateAccepted)
+		r := l.stamp(op, l.report(op, transport.StateAccepted))
 		if op.State == started {
 			r.State = transport.StateRunning
 		}
@@ -235,20 +235,24 @@ func (l *lane) sendProgress(ctx context.Context, s transport.Sender) (time.Durat
 	return again, nil
 }
 
-// report begins a report about op.
+// report begins a report about op; stamp ends it.
 func (l *lane) report(op *operation, state string) transport.Report {
-	now := l.clock.now()
-	// Display order that survives restarts without being on disk: it grows by
-	// one with every report, and at least with the seconds.
-	op.sequence = max(op.sequence+1, int(now.Sub(op.AcceptedAt)/time.Second)+1)
 	return transport.Report{
 		OperationID: op.Command.OperationID,
 		TerminalID:  l.id,
 		Operation:   op.Command.Operation,
 		State:       state,
-		At:          transport.At(now),
-		Sequence:    op.sequence,
 	}
+}
+
+// stamp gives a report about op its time and its place in the order of display,
+// which survives restarts without being on disk: it grows by one with every
+// report, and at least with the seconds. l.mu is held.
+func (l *lane) stamp(op *operation, r transport.Report) transport.Report {
+	now := l.clock.now()
+	op.sequence = max(op.sequence+1, int(now.Sub(op.AcceptedAt)/time.Second)+1)
+	r.At, r.Sequence = transport.At(now), op.sequence
+	return r
 }
 
 // failed is the final report of an operation that came to nothing, or to

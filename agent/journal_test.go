@@ -1,0 +1,327 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"terminalops/device"
+	"terminalops/device/devicetest"
+	"terminalops/transport"
+)
+
+func mustOpen(t *testing.T, dir string) *journal {
+	t.Helper()
+	j, err := openJournal(dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.close() })
+	return j
+}
+
+// newEntry is an accepted operation.
+func newEntry(id string) *entry {
+	now := time.Now().UTC()
+	return &entry{
+		Command: transport.Command{OperationID: id, TerminalID: terminal, Operation: "end_of_day", IssuedAt: transport.At(now), ExpiresAt: transport.At(now.Add(time.Minute))},
+		State:   accepted, AcceptedAt: now,
+	}
+}
+
+func TestJournalKeepsWhatItWasTold(t *testing.T) {
+	dir := t.TempDir()
+	j := mustOpen(t, dir)
+	e := newEntry("a")
+	if err := errors.Join(
+		j.add(e, 1),
+		j.advance(e, func(e *entry) { e.State, e.Mark = started, []byte(`{"receipt":7}`) }),
+		j.record(e, 0, device.Evidence{Kind: "totals", Data: []byte(`{"total":26}`)}),
+		j.record(e, 1, device.Evidence{Kind: "end", Data: []byte(`0`)}),
+		j.add(newEntry("b"), 2),
+		j.close(),
+	); err != nil {
+		t.Fatal(err)
+	}
+	j = mustOpen(t, dir)
+	var ids []string
+	if err := j.each(terminal, func(e *entry) { ids = append(ids, e.Command.OperationID) }); err != nil || strings.Join(ids, " ") != "a b" {
+		t.Fatalf("entries %v, %v", ids, err)
+	}
+	again, err := j.find(terminal, "a")
+	if err != nil || again.State != started || string(again.Mark) != `{"receipt":7}` || again.Sequence != e.Sequence {
+		t.Errorf("have %+v, %v", again, err)
+	}
+	evidence, err := j.evidence(again)
+	if err != nil || len(evidence) != 2 || evidence[1].Kind != "end" {
+		t.Errorf("evidence %v, %v", evidence, err)
+	}
+	if other, err := j.find("another", "a"); other != nil || err != nil {
+		t.Errorf("another terminal's id was found: %v, %v", other, err)
+	}
+}
+
+func TestJournalOfANewerAgent(t *testing.T) {
+	dir := t.TempDir()
+	j := mustOpen(t, dir)
+	if err := errors.Join(j.setMeta("format", "2"), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openJournal(dir, time.Now()); !errors.Is(err, errNewerJournal) {
+		t.Errorf("err = %v", err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(dir, "*")); len(names) != 1 {
+		t.Errorf("it was not left alone: %v", names)
+	}
+}
+
+func TestJournalInUse(t *testing.T) {
+	dir := t.TempDir()
+	mustOpen(t, dir)
+	if _, err := openJournal(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "another terminal-agent") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// What is damaged is set aside, whatever the damage is.
+func TestDamagedJournal(t *testing.T) {
+	damages := map[string]func(content []byte) []byte{
+		"zeros":        func(b []byte) []byte { return make([]byte, len(b)) },
+		"stump":        func(b []byte) []byte { return b[:5000] },
+		"other format": func(b []byte) []byte { return []byte(strings.Repeat("not a journal\n", 2000)) },
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := mustOpen(t, dir)
+			if err := errors.Join(j.add(newEntry("a"), 1), j.close()); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, journalFile)
+			content, _ := os.ReadFile(path)
+			content = damage(content)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			j = mustOpen(t, dir)
+			if j.meta("replaced") == "" {
+				t.Error("the new journal does not know that it replaces a damaged one")
+			}
+			kept, _ := filepath.Glob(path + ".damaged-*")
+			if len(kept) != 1 {
+				t.Fatalf("set aside: %v", kept)
+			}
+			if b, _ := os.ReadFile(kept[0]); string(b) != string(content) {
+				t.Error("the damaged file was changed")
+			}
+		})
+	}
+}
+
+// A lost page makes bbolt panic on a goroutine of its own. The process ends
+// twice; then the file is set aside.
+func TestJournalThatCannotBeOpened(t *testing.T) {
+	if dir := os.Getenv("TERMINALOPS_TEST_JOURNAL"); dir != "" {
+		mustOpen(t, dir) // in a child
+		return
+	}
+	dir := t.TempDir()
+	j := mustOpen(t, dir)
+	page := j.db.Info().PageSize
+	if err := errors.Join(j.add(newEntry("a"), 1), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, journalFile)
+	content, _ := os.ReadFile(path)
+	clear(content[2*page:])
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		child.Env = append(os.Environ(), "TERMINALOPS_TEST_JOURNAL="+dir)
+		if out, err := child.CombinedOutput(); err == nil || !strings.Contains(string(out), "panic") {
+			t.Fatalf("opening it does not end the process any more (%v); is the counter still needed?\n%s", err, out)
+		}
+	}
+	if j := mustOpen(t, dir); j.meta("replaced") == "" {
+		t.Error("it was not set aside")
+	}
+	if _, err := os.Stat(path + ".opening"); err == nil {
+		t.Error("the count stays")
+	}
+}
+
+// Commands issued before a damaged journal was replaced are not started, those
+// issued later are.
+func TestCommandsOlderThanTheJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		w.start()
+		w.wantNext()
+		w.end()
+		old := w.command("old", device.EndOfDay)
+		ancient := w.command("ancient", device.EndOfDay)
+		ancient.ExpiresAt = ancient.IssuedAt
+		w.send(old)
+		w.send(ancient)
+		time.Sleep(time.Second)
+		writeJournal(w, []byte(strings.Repeat("damage", 5000)))
+		w.start()
+		w.wantFinal("old", "outcome_unknown unknown")
+		w.wantFinal("ancient", "expired no")
+		w.wantActs(1)
+		w.end()
+		w.start() // it remembers
+		w.wantNext()
+	})
+}
+
+func TestPrune(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	now := time.Now()
+	add := func(id string, age time.Duration, change func(*entry)) {
+		t.Helper()
+		e := newEntry(id)
+		e.Command.ExpiresAt = transport.At(now.Add(-age))
+		if err := j.add(e, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.advance(e, func(e *entry) {
+			e.State, e.FinishedAt, e.Final, e.Reported = finished, now.Add(-age), []byte("{}"), true
+			if change != nil {
+				change(e)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.record(e, 0, device.Evidence{Kind: "x", Data: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const day = 24 * time.Hour
+	add("old", 91*day, nil)
+	add("young", 89*day, nil)
+	add("unreported", 91*day, func(e *entry) { e.Reported = false })
+	add("attending", 91*day, func(e *entry) { e.Attending = true })
+	add("started", 91*day, func(e *entry) { e.State, e.Final = started, nil })
+	add("not expired", 91*day, func(e *entry) { e.Command.ExpiresAt = transport.At(now) })
+	gone, err := j.prune(now)
+	if err != nil || len(gone) != 1 {
+		t.Fatalf("pruned %v, %v; want one", gone, err)
+	}
+	if e, _ := j.find(terminal, "old"); e != nil {
+		t.Error("old was not pruned")
+	}
+	j.db.View(func(tx *bolt.Tx) error {
+		if n := tx.Bucket(bucketEvidence).Stats().KeyN; n != 5 {
+			t.Errorf("%d pieces of evidence left, want 5", n)
+		}
+		return nil
+	})
+}
+
+// Of too many entries the oldest go, but none of the last 30 days.
+func TestPruneByCount(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	j.db.NoSync = true
+	now := time.Now()
+	const surplus = 40
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		for i := range keepCount + surplus {
+			age := 40 * 24 * time.Hour
+			if i < surplus/2 {
+				age = 29 * 24 * time.Hour // the oldest by sequence, but still wanted
+			}
+			e := newEntry(strconv.Itoa(i))
+			e.Sequence, _ = tx.Bucket(bucketEntries).NextSequence()
+			e.State, e.Reported, e.FinishedAt = finished, true, now.Add(-age)
+			e.Command.ExpiresAt = transport.At(now.Add(-age))
+			if err := errors.Join(put(tx, *e), tx.Bucket(bucketIDs).Put(idKey(terminal, e.Command.OperationID), sequenceKey(e.Sequence))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := j.prune(now)
+	if err != nil || len(gone) != surplus/2 {
+		t.Errorf("pruned %d, %v; want %d: the count gives way to the 30 days", len(gone), err, surplus/2)
+	}
+}
+
+// A disk that is full refuses new commands: they are not acknowledged, presence
+// says why, and they run once there is room again. A result is never refused.
+func TestDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := memory(t)
+		var full atomic.Bool
+		w.options.cut = func(when string) error {
+			if full.Load() && when == "before" {
+				return errors.New("write journal.db: no space left on device")
+			}
+			return nil
+		}
+		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
+		w.start()
+		w.wantNext()
+		full.Store(true)
+		w.send(w.command("x", device.EndOfDay))
+		w.cloud.await(t, time.Minute, "nothing", func() bool { return b.Unacknowledged(terminal) == 1 })
+		synctest.Wait()
+		if p := string(b.Retained(terminal, transport.Presence)); !strings.Contains(p, "no space left on device") {
+			t.Errorf("presence does not say why: %s", p)
+		}
+		full.Store(false)
+		w.wantFinal("x", "COMPLETED")
+		w.wantActs(2)
+		synctest.Wait()
+		if p := string(b.Retained(terminal, transport.Presence)); strings.Contains(p, "no space left") {
+			t.Errorf("presence still says so: %s", p)
+		}
+	})
+}
+
+// The room for the result of an accepted operation is in the file already.
+func TestReservedRoom(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	e := newEntry("a")
+	if err := j.add(e, 1); err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		info, err := os.Stat(j.db.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	highWater := func() (pages uint64) {
+		j.db.View(func(tx *bolt.Tx) error { pages = uint64(tx.Size()) / uint64(j.db.Info().PageSize); return nil })
+		return pages
+	}
+	before, pages := size(), highWater()
+	text := strings.Repeat("SUMME EUR 12,34 ", 60) // about a KiB
+	for i := range 20 {
+		if err := j.record(e, i, device.Evidence{Kind: "receipt", Data: []byte(strconv.Quote(text))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.advance(e, func(e *entry) { e.State, e.Final = finished, []byte(strings.Repeat("x", transport.MaxPayload/2)) }); err != nil {
+		t.Fatal(err)
+	}
+	if after := size(); after != before || highWater() != pages {
+		t.Errorf("a result made the file grow from %d to %d bytes, from %d to %d pages", before, after, pages, highWater())
+	}
+}

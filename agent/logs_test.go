@@ -1,0 +1,219 @@
+package agent
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/devicetest"
+	"terminalops/transport"
+)
+
+// logServer takes uploads, after some answers that are errors.
+type logServer struct {
+	answers []int // of the first attempts; 0: the connection breaks
+	bodies  [][]byte
+	seen    []*http.Request
+}
+
+func (s *logServer) client() *http.Client {
+	return &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		s.seen = append(s.seen, r)
+		code := http.StatusNoContent
+		if n := len(s.seen) - 1; n < len(s.answers) {
+			code = s.answers[n]
+		}
+		if code == 0 {
+			return nil, errors.New("connection reset by peer")
+		}
+		if code < 300 {
+			s.bodies = append(s.bodies, body)
+		}
+		return &http.Response{StatusCode: code, Status: http.StatusText(code), Body: io.NopCloser(strings.NewReader("because"))}, nil
+	})}
+}
+
+func unpack(t *testing.T, archive []byte) map[string]string {
+	t.Helper()
+	gz, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for r := tar.NewReader(gz); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[h.Name] = string(content)
+	}
+}
+
+func (w *world) logCommand(id string) transport.Command {
+	c := w.command(id, device.SendLogs)
+	c.Upload = &transport.Upload{URL: "https://logs.example.com/v1/uploads/1?signature=secret", Headers: map[string]string{"X-Test": "yes"}}
+	return c
+}
+
+var logScript = devicetest.Script{
+	Outcome: device.Outcome{Effect: device.Done},
+	Files:   map[string]string{"02-application.log": "one\ntwo\n", "../../etc/passwd": "odd name"},
+}
+
+func TestSendLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		server := &logServer{answers: []int{0, 503, 429}}
+		w.options.HTTP = server.client()
+		w.options.OwnLog = func() []byte { return []byte("agent started\n") }
+		w.device.Set(logScript)
+		w.start()
+		w.send(w.logCommand("x"))
+		r := w.wantFinal("x", "COMPLETED")
+		if len(server.bodies) != 1 {
+			t.Fatalf("%d archives uploaded", len(server.bodies))
+		}
+		files := unpack(t, server.bodies[0])
+		if files["02-application.log"] != "one\ntwo\n" || files[ownLogName] != "agent started\n" || len(files) != 3 {
+			t.Errorf("files = %q", files)
+		}
+		last := server.seen[len(server.seen)-1]
+		if last.Method != http.MethodPut || last.ContentLength != int64(len(server.bodies[0])) || last.Header.Get("X-Test") != "yes" {
+			t.Errorf("request %v", last)
+		}
+		if strings.Contains(string(r.Result), "secret") || !strings.Contains(string(r.Result), "https://logs.example.com/v1/uploads/1") {
+			t.Errorf("result %s", r.Result)
+		}
+		synctest.Wait()
+		for _, dir := range []string{spoolDir, logsDir} {
+			if left, _ := filepath.Glob(filepath.Join(w.dir, dir, "*")); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		}
+	})
+}
+
+// A crash after the logs were packed uploads them; the terminal is not read
+// again.
+func TestSendLogsAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		server := &logServer{}
+		for range 8 {
+			server.answers = append(server.answers, 503)
+		}
+		w.options.HTTP = server.client()
+		w.device.Set(logScript)
+		w.start()
+		w.send(w.logCommand("x"))
+		time.Sleep(5 * time.Second)
+		w.end()
+		w.device.Set(devicetest.Script{})
+		w.start()
+		w.wantFinal("x", "COMPLETED")
+		w.wantActs(1)
+		if w.device.Asked() != 0 {
+			t.Error("the terminal was read again")
+		}
+		if files := unpack(t, server.bodies[0]); files["02-application.log"] != "one\ntwo\n" {
+			t.Errorf("files = %q", files)
+		}
+	})
+}
+
+func TestUploadFails(t *testing.T) {
+	tests := []struct {
+		name    string
+		answers []int
+		within  time.Duration
+	}{
+		{"refused for good", []int{403}, 10 * time.Second},
+		{"until the hard limit", []int{503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503, 503}, hardLimit + time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := memory(t)
+				w.options.HTTP = (&logServer{answers: tt.answers}).client()
+				w.device.Set(logScript)
+				w.start()
+				begin := time.Now()
+				w.send(w.logCommand("x"))
+				r := w.wantFinal("x", "upload_failed yes")
+				if strings.Contains(r.Error.Message, "secret") || !strings.Contains(r.Error.Message, "because") {
+					t.Errorf("message %q", r.Error.Message)
+				}
+				if took := time.Since(begin); took > tt.within {
+					t.Errorf("it took %v", took)
+				}
+				w.wantNext()
+			})
+		})
+	}
+}
+
+// A terminal that has nothing is unsupported; what there is goes to the cloud
+// all the same. Without an upload the archive stays at the store.
+func TestSendLogsWithoutLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		server := &logServer{}
+		w.options.HTTP = server.client()
+		w.device.Set(devicetest.Script{
+			Outcome: device.Outcome{Failure: &device.Failure{Cause: device.Unsupported, Code: "83", Message: "no files", Executed: device.No}},
+			Files:   map[string]string{"status.txt": "ready"},
+		})
+		w.start()
+		w.send(w.logCommand("x"))
+		w.wantFinal("x", "unsupported_operation no")
+		if len(server.bodies) != 1 || unpack(t, server.bodies[0])["status.txt"] != "ready" {
+			t.Error("the status was not uploaded")
+		}
+		w.device.Set(logScript)
+		w.send(w.command("kept", device.SendLogs))
+		var result transport.SendLogsResult
+		if err := json.Unmarshal(w.wantFinal("kept", "COMPLETED").Result, &result); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(result.Archive)
+		if err != nil || unpack(t, content)["02-application.log"] == "" {
+			t.Errorf("archive %q: %v", result.Archive, err)
+		}
+	})
+}
+
+// Of too much the oldest lines go, and the result says how much.
+func TestSpoolHasARoom(t *testing.T) {
+	s := &spool{dir: t.TempDir(), room: 10}
+	if err := s.Put("a.log", []byte("first\nsecond\nthird\n"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if f := s.files[0]; f.Size != 6 || f.Dropped != 3+13 || s.Room() != 4 {
+		t.Errorf("%+v, room %d", f, s.Room())
+	}
+	if b, _ := os.ReadFile(filepath.Join(s.dir, "a.log")); string(b) != "third\n" {
+		t.Errorf("kept %q", b)
+	}
+}
