@@ -185,7 +185,7 @@ func (c *SerialConn) settle(ctx context.Context) error {
 			if !c.isResend(apdu, c.last) && !isAnswer(apdu) {
 				c.hold(apdu)
 			}
-		case malformed, torn:
+		case malformed:
 			if err := c.refuse(ctx, sig); err != nil {
 				return err
 			}

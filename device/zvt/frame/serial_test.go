@@ -127,6 +127,14 @@ func TestWriteAgainstTrouble(t *testing.T) {
 			p.say(answer)
 			p.hears(ackByte)
 		}, nil, t1},
+		{"bad answer instead of the ACK, NAK", SerialOptions{}, once, func(p *peer) {
+			p.hears(command)
+			p.say(answer[:len(answer)-1], []byte{0})
+			p.hears(nakByte)
+			p.say(nakByte)
+			p.hears(command)
+			p.say(ackByte)
+		}, nil, 2 * t1},
 		{"84 83 is a stray", SerialOptions{}, once, func(p *peer) { p.hears(command); p.say(encode(negative)); p.hears(ackByte); p.say(ackByte) }, nil, 0},
 		{"84 83 and silence", SerialOptions{}, once, func(p *peer) { p.hears(command); p.say(encode(negative)); p.hears(ackByte) }, []error{ErrNoAcknowledgement}, t2},
 	}
@@ -226,6 +234,7 @@ func TestReadAgainstTrouble(t *testing.T) {
 				}
 				wantErr(t, err, tt.err...)
 				wantElapsed(t, start, tt.took)
+				clear(got) // it is the caller's
 				if tt.name == "resend" {
 					wantAPDU(t, c, completion)
 				}
@@ -413,9 +422,24 @@ func TestWhatWasThereBefore(t *testing.T) {
 			}, func(t *testing.T, c *SerialConn) {
 				wantAPDU(t, c, completion)
 				wantErr(t, c.WriteOnce(t.Context(), endOfDay), ErrNoAcknowledgement)
+				wantNothing(t, c)
 			})
 		})
 	}
+	t.Run("a bad frame", func(t *testing.T) {
+		bad := encode(completion)
+		bad[len(bad)-1]++
+		exchange(t, SerialOptions{}, func(p *peer) {
+			p.say(encode(printLine), bad)
+			p.hears(ackByte, nakByte, encode(positive))
+			p.say(ackByte, encode(completion))
+			p.hears(ackByte)
+		}, func(t *testing.T, c *SerialConn) {
+			wantAPDU(t, c, printLine)
+			wantErr(t, c.WriteAPDU(t.Context(), positive))
+			wantAPDU(t, c, completion)
+		})
+	})
 	t.Run("a message", func(t *testing.T) {
 		exchange(t, SerialOptions{}, func(p *peer) {
 			p.say(encode(printLine), encode(completion))
@@ -517,7 +541,7 @@ func TestLossyCable(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	late := encode([]byte{0x84, 0x83, 0x00})
+	late := encode(negative)
 	exchange(t, SerialOptions{}, func(p *peer) {
 		p.say(encode(printLine), encode(completion))
 		p.hears(ackByte)
@@ -527,17 +551,49 @@ func TestDrain(t *testing.T) {
 		time.Sleep(t1 - 1)
 		p.say(late)
 		p.hears(ackByte)
-		time.Sleep(t1)
+		time.Sleep(t1 - 1)
+		p.say(late[:4])
 		p.hears(encode(status))
-		p.say(ackByte, encode(printLine))
-		p.hears(ackByte)
+		p.say(ackByte)
 	}, func(t *testing.T, c *SerialConn) {
 		wantAPDU(t, c, printLine)
 		start := time.Now()
 		wantErr(t, c.Drain(t.Context()))
-		wantElapsed(t, start, 3*t1-2)
+		wantElapsed(t, start, 4*t1-3)
 		wantErr(t, c.WriteAPDU(t.Context(), status))
-		wantAPDU(t, c, printLine) // after a Drain it is a new one
+	})
+}
+
+// After a Drain nothing counts as a resend, and nothing is left of before.
+func TestDrainForgets(t *testing.T) {
+	exchange(t, SerialOptions{}, func(p *peer) {
+		p.hears(encode(status))
+		p.say(encode(printLine)) // instead of the ACK: held
+		p.hears(ackByte)
+		time.Sleep(time.Second)
+		p.say(encode(printLine))
+		p.hears(ackByte)
+	}, func(t *testing.T, c *SerialConn) {
+		wantErr(t, c.WriteAPDU(t.Context(), status))
+		wantErr(t, c.Drain(t.Context()))
+		start := time.Now()
+		wantAPDU(t, c, printLine)
+		wantElapsed(t, start, time.Second-t1)
+	})
+}
+
+// A frame that came instead of an ACK comes again, as our ACK was lost.
+func TestResendOfHeldFrame(t *testing.T) {
+	exchange(t, SerialOptions{}, func(p *peer) {
+		p.hears(encode(status))
+		p.say(encode(positive))
+		p.hears(ackByte)
+		p.say(encode(positive))
+		p.hears(ackByte)
+	}, func(t *testing.T, c *SerialConn) {
+		wantErr(t, c.WriteAPDU(t.Context(), status))
+		wantAPDU(t, c, positive)
+		wantNothing(t, c)
 	})
 }
 
@@ -579,6 +635,51 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
+// cancelling is a stream on which ctx ends right before a deadline is set,
+// which then comes after the one that should have interrupted the call.
+type cancelling struct {
+	net.Conn
+	cancel context.CancelFunc
+}
+
+func (s cancelling) SetReadDeadline(d time.Time) error {
+	s.end(d)
+	return s.Conn.SetReadDeadline(d)
+}
+
+func (s cancelling) SetWriteDeadline(d time.Time) error {
+	s.end(d)
+	return s.Conn.SetWriteDeadline(d)
+}
+
+func (s cancelling) end(d time.Time) {
+	if d != longAgo {
+		s.cancel()
+		time.Sleep(time.Nanosecond) // virtual: the interruption goes first
+	}
+}
+
+func TestContextEndsBeforeDeadlineIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		calls := []func(*SerialConn, context.Context) error{
+			func(c *SerialConn, ctx context.Context) error { _, err := c.ReadAPDU(ctx); return err },
+			func(c *SerialConn, ctx context.Context) error { return c.WriteAPDU(ctx, status) },
+		}
+		for i, call := range calls {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Hour, func() { ours.Close() }) // or it would hang
+			start := time.Now()
+			err := call(Serial(cancelling{ours, cancel}, SerialOptions{}), ctx)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("call %d: %v", i, err)
+			}
+			wantElapsed(t, start, 1)
+		}
+	})
+}
+
 // A line that takes no bytes, or only some.
 func TestStalledLine(t *testing.T) {
 	tests := []struct {
@@ -605,7 +706,9 @@ func TestStalledLine(t *testing.T) {
 
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
+				start = time.Now()
 				wantErr(t, c.WriteOnce(ctx, endOfDay), ErrNothingWritten, context.DeadlineExceeded)
+				wantElapsed(t, start, time.Second)
 			})
 		})
 	}

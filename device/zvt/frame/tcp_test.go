@@ -130,7 +130,9 @@ func TestTCPBrokenWrite(t *testing.T) {
 		wantErr(t, c.WriteOnce(t.Context(), endOfDay), ErrLinkLost)
 		wait()
 		// Half an APDU is out: nothing may follow it. Reading goes on.
+		start = time.Now()
 		wantErr(t, c.WriteOnce(t.Context(), endOfDay), ErrNothingWritten, ErrLinkLost)
+		wantElapsed(t, start, 0)
 		wait = later(func() { _, _ = p.Write(completion) })
 		wantAPDU(t, c, completion)
 		wait()
