@@ -85,6 +85,7 @@ func Open(ctx context.Context, a Address, o Options) (Stream, error) {
 	return s, nil
 }
 
+// open returns a Stream that means nothing beside an error.
 func open(ctx context.Context, a Address, o Options) (Stream, error) {
 	if a.kind == TCP {
 		return dial(ctx, a.hostPort)
@@ -101,18 +102,9 @@ func open(ctx context.Context, a Address, o Options) (Stream, error) {
 		if err != nil {
 			return nil, err
 		}
-		return openPort(port.Name, o)
+		return openSerial(port.Name, o)
 	}
-	return openPort(a.port, o)
-}
-
-// openPort makes sure that a failed open is a nil Stream.
-func openPort(name string, o Options) (Stream, error) {
-	s, err := openSerial(name, o)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return openSerial(a.port, o)
 }
 
 // A terminal on the local network answers in milliseconds. The keep-alive

@@ -27,7 +27,7 @@ type pump struct {
 	readDeadline  deadline
 	writeDeadline deadline
 
-	writing   sync.Mutex // one Write at a time
+	writing   chan struct{} // holds a token while there is a Write: one at a time
 	closed    chan struct{}
 	closeOnce sync.Once
 	closeErr  error
@@ -42,6 +42,7 @@ func newPump(name string, port io.ReadWriteCloser) *pump {
 
 		readDeadline:  deadline{changed: make(chan struct{})},
 		writeDeadline: deadline{changed: make(chan struct{})},
+		writing:       make(chan struct{}, 1),
 		closed:        make(chan struct{}),
 	}
 	go p.receive()
@@ -114,8 +115,11 @@ func (p *pump) takeArrived(b []byte) int {
 // Write returns when the port has taken all of b. A Write that its deadline
 // ends closes the port, which is the only way to end it.
 func (p *pump) Write(b []byte) (int, error) {
-	p.writing.Lock()
-	defer p.writing.Unlock()
+	select {
+	case p.writing <- struct{}{}:
+		defer func() { <-p.writing }()
+	case <-p.closed: // usable says so
+	}
 	if err := p.usable(&p.writeDeadline); err != nil {
 		return 0, p.explain("write", err)
 	}

@@ -57,6 +57,9 @@ func TestPump(t *testing.T) {
 		if err := p.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
+		if n, err := p.Read(nil); n != 0 || err != nil {
+			t.Fatalf("read into nothing: %d, %v", n, err)
+		}
 		b := make([]byte, 2)
 		for _, want := range []string{"ab", "c"} { // what there is, not byte by byte
 			if n, err := p.Read(b); err != nil || string(b[:n]) != want {
@@ -153,6 +156,83 @@ func TestPumpCloseError(t *testing.T) {
 			if err := p.Close(); !errors.Is(err, stuck) {
 				t.Errorf("close: %v, want %v", err, stuck)
 			}
+		}
+	})
+}
+
+// stuckPort is a port whose driver does not end a call when the port is closed.
+type stuckPort struct {
+	release chan struct{} // closed: the calls end
+	writes  chan []byte   // what the driver was given; buffered
+	cut     int           // how much less than that it says it took
+}
+
+func (p *stuckPort) Read([]byte) (int, error) {
+	<-p.release
+	return 0, io.EOF
+}
+
+func (p *stuckPort) Write(b []byte) (int, error) {
+	p.writes <- b
+	<-p.release
+	return len(b) - p.cut, nil
+}
+
+func (p *stuckPort) Close() error { return nil }
+
+func TestPumpStuckDriver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := &stuckPort{release: make(chan struct{}), writes: make(chan []byte, 9)}
+		p := newPump("COM3", port)
+		b := []byte("first")
+		ended := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := p.Write(b)
+				ended <- err
+			}()
+		}
+		synctest.Wait()
+		if len(port.writes) != 1 {
+			t.Fatalf("the driver has %d writes at a time", len(port.writes))
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-ended; !errors.Is(err, os.ErrClosed) {
+				t.Errorf("write ended with %v, want os.ErrClosed", err)
+			}
+		}
+		copy(b, "other") // the buffer is ours again
+		if got := string(<-port.writes); got != "first" {
+			t.Errorf("the driver writes %q now", got)
+		}
+		close(port.release)
+	})
+}
+
+func TestPumpShortWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := &stuckPort{release: make(chan struct{}), writes: make(chan []byte, 9), cut: 1}
+		close(port.release)
+		p := newPump("COM3", port)
+		defer p.Close()
+		if n, err := p.Write([]byte("abc")); n != 2 || !errors.Is(err, io.ErrShortWrite) {
+			t.Errorf("wrote %d bytes, %v", n, err)
+		}
+	})
+}
+
+// The receiving goroutine ends although nobody takes what it has; synctest
+// fails if not.
+func TestPumpCloseFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, peer := newTestPump()
+		go peer.Write(make([]byte, 2*cap(p.arrived)))
+		synctest.Wait()
+		if err := p.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +36,7 @@ func openSerial(name string, o Options) (*serialPort, error) {
 	if h := holder(device); h != "" && !pty {
 		return nil, &BusyError{Port: device, Holder: h}
 	}
+	// Without O_NONBLOCK the open of some lines waits for a carrier.
 	file, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, explainOpen(device, err)
@@ -204,15 +204,14 @@ func holder(device string) string {
 	return ""
 }
 
-// command is how process pid was called: without its arguments, which may hold
-// secrets.
+// command is the program of process pid. Its command line is not for logs, it
+// may hold secrets.
 func command(pid string) string {
-	line, err := os.ReadFile("/proc/" + pid + "/cmdline")
+	program, err := os.Readlink("/proc/" + pid + "/exe")
 	if err != nil {
 		return "another program"
 	}
-	name, _, _ := strings.Cut(string(line), "\x00")
-	return cmp.Or(filepath.Base(name), "another program")
+	return filepath.Base(program)
 }
 
 func (p *serialPort) Read(b []byte) (int, error) {
