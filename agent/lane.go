@@ -60,6 +60,7 @@ type hello struct {
 	sent   time.Duration // monotonic
 	due    time.Time     // when to say it next
 	misses int           // how many were not answered
+	again  bool          // this connection had a welcome
 }
 
 // load reads what an earlier run left.
@@ -335,7 +336,14 @@ func (l *lane) welcome(payload []byte) error {
 		l.log.Info("welcome ignored: it answers an older hello, or came too late", "nonce", w.Nonce)
 		return nil
 	}
-	l.hello.nonce, l.hello.misses, l.hello.due = "", 0, time.Now().Add(helloEvery)
+	// A broker that lost its sessions takes reports before the dispatcher has
+	// subscribed again, and nobody gets them. So the dispatcher is asked once
+	// more what it waits for, within its silence window.
+	pause := helloEvery
+	if !l.hello.again {
+		pause = helloSoon
+	}
+	l.hello = hello{again: true, due: time.Now().Add(pause)}
 	err = errors.Join(l.remember(), l.reconcile(w.Pending))
 	l.mu.Unlock()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 const (
 	helloEvery   = 10 * time.Minute // with everything well
+	helloSoon    = 30 * time.Second // the second one on a connection: see lane.welcome
 	helloAnswer  = maxAnswer        // after that without a welcome, it is said again ...
 	helloCeiling = 20 * time.Second // ... with a growing pause
 
@@ -93,7 +94,7 @@ func (l *lane) sendHello(ctx context.Context, s transport.Sender) (time.Duration
 		}
 	}
 	pause := min(helloAnswer<<min(l.hello.misses, 4), helloCeiling)
-	l.hello = hello{nonce: newID(), sent: l.clock.source.Monotonic(), due: time.Now().Add(pause), misses: l.hello.misses}
+	l.hello = hello{nonce: newID(), sent: l.clock.source.Monotonic(), due: time.Now().Add(pause), misses: l.hello.misses, again: l.hello.again}
 	m := transport.HelloMessage{Nonce: l.hello.nonce, JournalID: l.journal.id, Agent: l.program}
 	l.news = true
 	l.mu.Unlock()

@@ -212,25 +212,29 @@ func (p *pcTime) sleep(d time.Duration) {
 
 // cloud is the dispatcher's end as far as an agent can tell.
 type cloud struct {
-	mu      sync.Mutex
-	sender  transport.Sender
-	pending map[string]transport.Pending
-	wanted  []string
-	deaf    bool // no hello is answered
-	reports []transport.Report
-	finals  map[string][]string // as received, by operation
-	hellos  int
-	changed chan struct{}
+	mu        sync.Mutex
+	sender    transport.Sender // of the latest connection
+	connected bool
+	pending   map[string]transport.Pending
+	wanted    []string
+	deaf      bool // no hello is answered
+	reports   []transport.Report
+	finals    map[string][]string // as received, by operation
+	hellos    int
+	changed   chan struct{}
 }
 
 func (c *cloud) Connecting() []byte { return nil }
 
 func (c *cloud) Connected(ctx context.Context, s transport.Sender) {
 	c.mu.Lock()
-	c.sender = s
+	c.sender, c.connected = s, true
 	c.notify()
 	c.mu.Unlock()
 	<-ctx.Done()
+	c.mu.Lock()
+	c.connected = false
+	c.mu.Unlock()
 }
 
 func (c *cloud) Receive(ctx context.Context, m transport.Message) error {

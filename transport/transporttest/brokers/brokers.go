@@ -93,6 +93,14 @@ func (m *Mosquitto) Kill() {
 	m.process.Wait() // "signal: killed"
 }
 
+// Forget loses all sessions, queues and retained messages of a killed broker.
+func (m *Mosquitto) Forget() {
+	m.t.Helper()
+	if err := os.Remove(filepath.Join(filepath.Dir(m.config), "mosquitto.db")); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // StartNATS starts NATS as an MQTT broker until the test ends and returns its
 // host:port. configure changes the options, if there is any. NATS delivers
 // again after a time, not at once, and then does not keep the order.
