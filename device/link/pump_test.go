@@ -185,7 +185,11 @@ func TestPumpStuckDriver(t *testing.T) {
 		port := &stuckPort{release: make(chan struct{}), writes: make(chan []byte, 9)}
 		p := newPump("COM3", port)
 		b := []byte("first")
-		ended := make(chan error, 2)
+		ended := make(chan error, 3)
+		go func() {
+			_, err := p.Read(make([]byte, 1))
+			ended <- err
+		}()
 		for range 2 {
 			go func() {
 				_, err := p.Write(b)
@@ -199,9 +203,9 @@ func TestPumpStuckDriver(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
-		for range 2 {
+		for range 3 {
 			if err := <-ended; !errors.Is(err, os.ErrClosed) {
-				t.Errorf("write ended with %v, want os.ErrClosed", err)
+				t.Errorf("a call ended with %v, want os.ErrClosed", err)
 			}
 		}
 		copy(b, "other") // the buffer is ours again
