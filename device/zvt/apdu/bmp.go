@@ -37,21 +37,21 @@ func showNumber(b []byte) string {
 	if n, ok := parseBCD(b); ok {
 		return fmt.Sprint(n)
 	}
-	return digits(b)
+	return showDigits(b)
 }
 
 func showTime(b []byte) string {
 	if t, ok := parseTime(b); ok {
 		return t.String()
 	}
-	return digits(b)
+	return showDigits(b)
 }
 
 func showDate(b []byte) string {
 	if d, ok := parseDate(b); ok {
 		return d.String()
 	}
-	return digits(b)
+	return showDigits(b)
 }
 
 func showCurrency(b []byte) string { return (Currency(b[0])<<8 | Currency(b[1])).String() }

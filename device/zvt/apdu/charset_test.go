@@ -32,6 +32,7 @@ func TestDecode(t *testing.T) {
 		{Auto, "\xc4nderung", "Änderung"},
 		{Auto, "H\x8eNDLER f\x81r", "HÄNDLER für"},
 		{Auto, "Stra\xe1e", "Straße"},
+		{Auto, "f\x81r A\xc4B", "für A─B"},
 		{Auto, "\xc4\xc4\xc4\xc4\xc4\xc4", "──────"},
 		{Auto, "Summe\xc4\xc4\xc4Ende", "Summe───Ende"},
 		{Auto, "für", "für"},

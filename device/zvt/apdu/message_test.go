@@ -218,6 +218,10 @@ func TestAbort(t *testing.T) {
 	if n, ok := m.Currency.Number(); n != 344 || !ok {
 		t.Errorf("Currency = %v", m.Currency)
 	}
+	m = mustParse[Abort](t, "061E03770301") // only 6F has a currency
+	if b, ok := m.ServiceByte(); m.Currency != nil || b != 1 || !ok {
+		t.Errorf("%v", m)
+	}
 	m = mustParse[Abort](t, "061E046F870012")
 	if n, ok := m.Number(BMPReceiptNumber); m.Currency != nil || n != 12 || !ok {
 		t.Errorf("%v: receipt %d", m, n)
@@ -330,6 +334,10 @@ func TestPrintTextBlock(t *testing.T) {
 	if !m.EndOfReceipt() || m.ReceiptType() != ReceiptAdministration {
 		t.Errorf("end %v, type %v", m.EndOfReceipt(), m.ReceiptType())
 	}
+	two := mustParse[PrintTextBlock](t, "06D30D 060B 2509 070161 090181 070162") // merchant's, customer's
+	if got := two.Lines(); len(got) != 2 || got[1].Attribute != AttributeNormal {
+		t.Errorf("Lines = %v", got)
+	}
 	if _, ok := m.Charset(); ok {
 		t.Error("a character set nobody named")
 	}
@@ -432,6 +440,24 @@ func TestBMPTable(t *testing.T) {
 	}
 	if n := len(bmpKinds); n != 76 {
 		t.Errorf("%d BMPs in the table, 76 in the specification", n)
+	}
+}
+
+func TestIndent(t *testing.T) {
+	for a, want := range map[Attribute]int{0: 0, 0x0F: 15, 0x4F: 0, AttributeEnd: 0} {
+		if got := a.Indent(); got != want {
+			t.Errorf("%02X: %d, want %d", byte(a), got, want)
+		}
+	}
+}
+
+func TestRegistrationCommands(t *testing.T) {
+	r := mustParse[Registration](t, "060010 000000 8C 0978 0608 2606 0A0206D3 0A00")
+	if got := r.Commands(); !slices.Equal(got, []Control{ControlPrintTextBlock}) {
+		t.Errorf("Commands = %v", got)
+	}
+	if got := (Registration{}).Commands(); got != nil {
+		t.Errorf("Commands = %v without a list", got)
 	}
 }
 

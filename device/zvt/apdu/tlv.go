@@ -102,12 +102,12 @@ func showUint(b []byte) string {
 	if n, ok := parseUint(b); ok {
 		return fmt.Sprint(n)
 	}
-	return digits(b)
+	return showDigits(b)
 }
 
 func showCommand(b []byte) string {
 	if len(b) != 2 {
-		return digits(b)
+		return showDigits(b)
 	}
 	return Control(binary.BigEndian.Uint16(b)).Hex()
 }
