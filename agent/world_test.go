@@ -250,7 +250,9 @@ func (c *cloud) Receive(ctx context.Context, m transport.Message) error {
 		}
 		w := transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now()), Wanted: c.wanted}
 		for _, p := range c.pending {
-			w.Pending = append(w.Pending, p)
+			if p.Command.TerminalID == m.TerminalID {
+				w.Pending = append(w.Pending, p)
+			}
 		}
 		sender := c.sender
 		go sender.Send(ctx, m.TerminalID, transport.Welcome, transport.Encode(w)) // lost: the agent asks again

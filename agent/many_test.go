@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/devicetest"
+	"terminalops/transport"
+	"terminalops/transport/transporttest/brokers"
+)
+
+// crowd starts one agent with n terminals, and a cloud. connects is called with
+// the time of each connection.
+func crowd(t *testing.T, bus *realBus, terminals []device.Terminal, connected func(id string)) *world {
+	w := newWorld(t, bus)
+	w.patience = 2 * time.Minute
+	w.cloud.await(t, w.patience, "the cloud's connection", func() bool { return w.cloud.sender != nil })
+	o := Options{StateDir: w.dir, Logger: slog.New(slog.DiscardHandler), Grace: time.Nanosecond}
+	for i, d := range terminals {
+		id := crowdID(i)
+		o.Lanes = append(o.Lanes, Lane{ID: id, Link: "test", Terminal: d, End: &watchedEnd{bus.Agent(id), func() { connected(id) }}})
+	}
+	a, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stop, w.ended = cancel, make(chan error, 1)
+	go func() { w.ended <- a.Run(ctx) }()
+	return w
+}
+
+func crowdID(i int) string { return fmt.Sprintf("P11223351-T%04d", i) }
+
+func scripted(n int) []device.Terminal {
+	all := make([]device.Terminal, n)
+	for i := range all {
+		d := new(devicetest.Terminal)
+		d.Set(devicetest.Script{Work: time.Second, Outcome: device.Outcome{Effect: device.Done}})
+		all[i] = d
+	}
+	return all
+}
+
+// watchedEnd tells of each connection.
+type watchedEnd struct {
+	transport.End
+	connected func()
+}
+
+func (e *watchedEnd) Run(ctx context.Context, h transport.Handler) error {
+	return e.End.Run(ctx, &watchedHandler{h, e.connected})
+}
+
+type watchedHandler struct {
+	transport.Handler
+	connected func()
+}
+
+func (h *watchedHandler) Connected(ctx context.Context, s transport.Sender) {
+	h.connected()
+	h.Handler.Connected(ctx, s)
+}
+
+// 500 sessions in one process, and every lane works at the same time.
+func TestFiveHundredSessions(t *testing.T) {
+	const n = 500
+	broker := brokers.StartMosquitto(t)
+	var mu sync.Mutex
+	online := map[string]bool{}
+	all := make(chan struct{})
+	before := runtime.NumGoroutine()
+	w := crowd(t, newRealBus(t, broker.Address), scripted(n), func(id string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if online[id] = true; len(online) == n {
+			close(all)
+		}
+	})
+	select {
+	case <-all:
+	case <-time.After(w.patience):
+		t.Fatalf("%d of %d sessions are connected", len(online), n)
+	}
+	t.Logf("%.1f goroutines a session", float64(runtime.NumGoroutine()-before)/n)
+	begin := time.Now()
+	for i := range n {
+		c := w.command(fmt.Sprint("op-", i), device.EndOfDay)
+		c.TerminalID = crowdID(i)
+		w.cloud.mu.Lock()
+		w.cloud.pending[c.OperationID] = transport.Pending{Command: c}
+		sender := w.cloud.sender
+		w.cloud.mu.Unlock()
+		if err := sender.Send(context.Background(), c.TerminalID, transport.Commands, transport.Encode(c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		w.wantFinal(fmt.Sprint("op-", i), "COMPLETED")
+	}
+	t.Logf("%d operations of a second each took %v", n, time.Since(begin).Round(time.Millisecond))
+}
+
+// After an outage the sessions come back soon, and not all at once.
+func TestSessionsComeBack(t *testing.T) {
+	if os.Getenv("TERMINALOPS_TEST_ALL") != "1" {
+		t.Skip("takes two minutes; make test-all runs it (the same in virtual time: transport/mqtt)")
+	}
+	t.Parallel()
+	const (
+		n      = 200
+		outage = 75 * time.Second
+		within = 35 * time.Second
+		share  = 0.15
+	)
+	broker := brokers.StartMosquitto(t)
+	times := make(chan time.Time, 10*n)
+	w := crowd(t, newRealBus(t, broker.Address), scripted(n), func(string) { times <- time.Now() })
+	collect := func(d time.Duration) (all []time.Time) {
+		deadline := time.After(d)
+		for len(all) < n {
+			select {
+			case at := <-times:
+				all = append(all, at)
+			case <-deadline:
+				t.Fatalf("%d of %d sessions are back after %v", len(all), n, d)
+			}
+		}
+		return all
+	}
+	collect(w.patience)
+	broker.Kill()
+	<-time.After(outage) // an outage is a time
+	begin := time.Now()
+	broker.Start()
+	seconds := map[int]int{}
+	for _, at := range collect(within) {
+		seconds[int(at.Sub(begin)/time.Second)]++
+	}
+	for second, count := range seconds {
+		if float64(count) > share*n {
+			t.Errorf("%d of %d sessions came back in second %d", count, n, second)
+		}
+	}
+	t.Logf("sessions by second after the broker: %v", seconds)
+}
