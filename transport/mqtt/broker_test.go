@@ -30,27 +30,31 @@ func quick(t testing.TB, address string) Options {
 	}
 }
 
-// publish publishes as anybody, with a client of its own.
-func publish(t testing.TB, address, topic string, payload []byte, retained bool) {
+// anybody is a client of the broker that publishes what it likes.
+func anybody(t testing.TB, address string) (publish func(topic string, payload []byte, retained bool)) {
 	t.Helper()
 	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("anybody"))
-	defer client.Disconnect(1000)
 	if connect := client.Connect(); !connect.WaitTimeout(patience) || connect.Error() != nil {
 		t.Fatalf("connect: %v", connect.Error())
 	}
-	if token := client.Publish(topic, 1, retained, payload); !token.WaitTimeout(patience) || token.Error() != nil {
-		t.Fatalf("publish %s: %v", topic, token.Error())
+	t.Cleanup(func() { client.Disconnect(1000) })
+	return func(topic string, payload []byte, retained bool) {
+		t.Helper()
+		if token := client.Publish(topic, 1, retained, payload); !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatalf("publish %s: %v", topic, token.Error())
+		}
 	}
 }
 
 func conformance(t *testing.T, address string) transporttest.Setup {
 	network := newFaults(t, address)
+	publish := anybody(t, address)
 	return transporttest.Setup{
 		Agent: func(id string) transport.End { return Agent(quick(t, network.address), id) },
 		Cloud: func() transport.End { return Cloud(quick(t, address), "cloud") },
 		Cut:   func(string) { network.cut() },
 		Publish: func(id string, k transport.Kind, payload []byte, retained bool) {
-			publish(t, address, "terminals/"+id+"/"+string(k), payload, retained)
+			publish("terminals/"+id+"/"+string(k), payload, retained)
 		},
 	}
 }
@@ -189,8 +193,9 @@ func TestForeignTopicIsAcknowledged(t *testing.T) {
 	old.AwaitConnected(t, patience)
 	stop()
 	_, agent, cloud := startBoth(t, address)
+	publish := anybody(t, address)
 	for range 50 {
-		publish(t, address, "old/prefix/T1/commands", []byte("of yesterday"), false)
+		publish("old/prefix/T1/commands", []byte("of yesterday"), false)
 	}
 	if err := cloud.Sender().Send(t.Context(), "T1", transport.Commands, []byte("ours")); err != nil {
 		t.Fatal(err)

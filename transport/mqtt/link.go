@@ -126,13 +126,16 @@ func (l *link) handshake(ctx context.Context) error {
 	subscribe := l.client.SubscribeMultiple(filters, nil)
 	select {
 	case <-subscribe.Done():
-	case <-l.ctx.Done():
-		return context.Cause(l.ctx)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := subscribe.Error(); err != nil {
-		return err
+	if subscribe.Error() != nil { // the connection is lost: why, comes a little later
+		select {
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		case <-ctx.Done():
+			return subscribe.Error()
+		}
 	}
 	// The token has no error for a refusal: only the codes tell.
 	granted := subscribe.(*paho.SubscribeToken).Result()
@@ -161,6 +164,9 @@ func (l *link) serve(ctx context.Context, h transport.Handler) {
 		h.Connected(handlers, l)
 	}()
 	l.receive(handlers, h)
+	if l.ctx.Err() != nil {
+		l.end.log.Warn("connection lost", "broker", l.broker.String(), "error", context.Cause(l.ctx))
+	}
 	cancel()
 	grace, expired := context.WithTimeout(l.ctx, closeGrace)
 	defer expired()
@@ -171,9 +177,6 @@ func (l *link) serve(ctx context.Context, h transport.Handler) {
 	}
 	l.close()
 	<-connected
-	if cause := context.Cause(l.ctx); cause != errClosed {
-		l.end.log.Warn("connection lost", "broker", l.broker.String(), "error", cause)
-	}
 }
 
 // receive hands what arrives to h, until ctx ends or redelivery is due.

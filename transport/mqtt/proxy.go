@@ -62,11 +62,7 @@ func (o Options) proxyFor(broker *url.URL) (*url.URL, error) {
 	if broker.Scheme == "tls" || broker.Scheme == "wss" {
 		like.URL.Scheme = "https"
 	}
-	p, err := http.ProxyFromEnvironment(like)
-	if err != nil { // its text holds the URL, password and all
-		return nil, errors.New("HTTP_PROXY or HTTPS_PROXY in the environment is not a proxy's URL")
-	}
-	return p, nil
+	return http.ProxyFromEnvironment(like)
 }
 
 var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
