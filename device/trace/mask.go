@@ -43,24 +43,19 @@ func Mask(text string) string {
 func inRun(c byte) bool   { return isDigit(c) || c == ' ' || c == '-' }
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// maskRun masks the windows of one run until no card number is left. What is
-// kept of one window can be part of the next, so it begins again after each;
-// each pass masks at least three digits, so it ends.
+// maskRun masks the card numbers of one run, given the positions of its digits.
+// One pass is enough: masking makes no other window right, and no window that
+// begins earlier was.
 func maskRun(text []byte, at []int) {
-	for again := true; again; {
-		again = false
-		for first := 0; first < len(at) && !again; first++ {
-			// The longest window first: a shorter one inside it would show more
-			// of the long one than its first six and last four.
-			for n := min(maxDigits, len(at)-first); n >= minDigits; n-- {
-				window := at[first : first+n]
-				if !luhn(text, window) {
-					continue
-				}
+	for first := range at {
+		// The longest window first: a shorter one inside it would show more of
+		// the long one than its first six and last four.
+		for n := min(maxDigits, len(at)-first); n >= minDigits; n-- {
+			window := at[first : first+n]
+			if luhn(text, window) {
 				for _, i := range window[keepFirst : n-keepLast] {
 					text[i] = '*'
 				}
-				again = true
 				break
 			}
 		}
