@@ -293,6 +293,40 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
+// A disk that fails when an operation would start: it waits, and starts once
+// the disk is well again, or ends at its deadline.
+func TestDiskFailsAtTheStart(t *testing.T) {
+	for _, outage := range []time.Duration{10 * time.Second, 5 * time.Minute} {
+		t.Run(outage.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := memory(t)
+				var broken atomic.Bool
+				w.options.cut = func(when string) error {
+					if broken.Load() && when == "before" {
+						return errors.New("write journal.db: input/output error")
+					}
+					return nil
+				}
+				w.device.Set(devicetest.Script{Before: device.ErrBusy})
+				w.start()
+				w.send(w.command("x", device.EndOfDay))
+				w.cloud.await(t, time.Minute, "ACCEPTED", func() bool { return !w.cloud.pending["x"].AcceptedAt.IsZero() })
+				broken.Store(true)
+				w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
+				time.Sleep(outage)
+				w.wantActs(0)
+				broken.Store(false)
+				if outage < time.Minute {
+					w.wantFinal("x", "COMPLETED")
+				} else {
+					w.wantFinal("x", "agent_error no")
+				}
+				w.wantNext()
+			})
+		})
+	}
+}
+
 // The room for the result of an accepted operation is in the file already.
 func TestReservedRoom(t *testing.T) {
 	j := mustOpen(t, t.TempDir())

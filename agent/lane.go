@@ -140,11 +140,11 @@ func (l *lane) next(ctx context.Context) *operation {
 	return nil
 }
 
-// waitForClock waits until the cloud's time is known; false when ctx has ended.
-func (l *lane) waitForClock(ctx context.Context) bool {
+// waitForClock waits until the cloud's time is known, or ctx has ended.
+func (l *lane) waitForClock(ctx context.Context) {
 	for ctx.Err() == nil {
 		if _, known := l.clock.latest(); known {
-			return true
+			return
 		}
 		l.mu.Lock()
 		l.sayHello()
@@ -154,7 +154,6 @@ func (l *lane) waitForClock(ctx context.Context) bool {
 		case <-l.workerWake:
 		}
 	}
-	return false
 }
 
 // waitForTurn pauses for d, or until op is cancelled, or its start deadline
@@ -235,6 +234,19 @@ func (l *lane) expireQueue() time.Duration {
 		}
 	}
 	return again
+}
+
+// notStarted is the report for an operation that may not start any more.
+// waiting is what it last waited for.
+func (l *lane) notStarted(op *operation, why, waiting error) transport.Report {
+	switch {
+	case errors.Is(why, errCancelled):
+		return l.failed(op, transport.CodeCancelled, transport.ExecutedNo, "cancelled")
+	case waiting != nil:
+		return l.failed(op, codeOf(waiting), transport.ExecutedNo, waiting.Error())
+	default:
+		return l.tooLate(op)
+	}
 }
 
 // tooLate is the report for an operation whose deadline has passed.
@@ -517,12 +529,16 @@ func (l *lane) setDevice(state, detail string) {
 	}
 }
 
-// deviceState is how presence calls a terminal that cannot be resolved with.
+// deviceState is what presence calls a terminal after an error.
 func deviceState(err error) string {
-	if errors.Is(err, device.ErrBusy) {
+	switch {
+	case errors.Is(err, device.ErrBusy):
 		return transport.DeviceBusy
+	case errors.Is(err, errDisk):
+		return "" // it was not asked
+	default:
+		return transport.DeviceUnreachable
 	}
-	return transport.DeviceUnreachable
 }
 
 // trouble notes that the journal cannot be written.

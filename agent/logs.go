@@ -60,10 +60,10 @@ func (l *lane) request(op *operation) (device.Request, error) {
 	}
 	dir := l.spoolPath(op.Sequence)
 	if err := os.RemoveAll(dir); err != nil { // reading begins again
-		return r, fmt.Errorf("spool: %w", err)
+		return r, fmt.Errorf("%w: %w", errDisk, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return r, fmt.Errorf("spool: %w", err)
+		return r, fmt.Errorf("%w: %w", errDisk, err)
 	}
 	r.Spool = &spool{dir: dir, room: roomFor(op.Command.Upload)}
 	op.spool = r.Spool.(*spool)

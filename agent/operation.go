@@ -47,6 +47,9 @@ var (
 	errStopping  = errors.New("the agent is stopping")
 )
 
+// errDisk: the state directory cannot be written.
+var errDisk = errors.New("state directory")
+
 // accept journals a command that arrived; the caller then acknowledges it to
 // the broker. An id that the journal knows is answered with its latest report,
 // whatever the command says now: the first counts.
@@ -98,66 +101,52 @@ func (l *lane) perform(ctx, patience context.Context, op *operation) {
 }
 
 // execute asks the terminal to act, until it did, refused, or time is up. It
-// returns with op finished, or started and in doubt, or (ctx ended) as it was.
+// returns with op finished, or started and in doubt, or (ctx ended) as it was:
+// then the next start executes it.
 func (l *lane) execute(ctx, patience context.Context, op *operation) {
 	pauses := pauses{first: time.Second, ceiling: 5 * time.Second}
-	for waiting := ""; ; {
+	var waiting error // why it was not started so far
+	for ctx.Err() == nil {
 		switch err := l.mayStart(op); {
-		case errors.Is(err, errTooLate) && waiting != "":
-			l.finish(patience, op, l.failed(op, transport.CodeDeviceBusy, transport.ExecutedNo, waiting))
-			return
-		case errors.Is(err, errTooLate):
-			l.finish(patience, op, l.tooLate(op))
-			return
-		case errors.Is(err, errCancelled):
-			l.finish(patience, op, l.failed(op, transport.CodeCancelled, transport.ExecutedNo, "cancelled"))
-			return
 		case errors.Is(err, errClock):
-			if !l.waitForClock(ctx) {
-				return
-			}
+			l.waitForClock(ctx)
 			continue
-		}
-		request, err := l.request(op)
-		if err != nil {
-			l.finish(patience, op, l.failed(op, transport.CodeAgentError, transport.ExecutedNo, err.Error()))
+		case err != nil:
+			l.finish(patience, op, l.notStarted(op, err, waiting))
 			return
 		}
-		outcome, err := l.terminal.Execute(patience, request, &witness{lane: l, op: op, ctx: ctx})
+		outcome, err := l.attempt(ctx, patience, op)
 		begun := l.stateOf(op) == started
 		switch {
 		case err == nil:
 			l.conclude(patience, op, outcome)
 			return
-		case begun && errors.Is(err, device.ErrNotStarted):
-			l.setDevice(transport.DeviceUnreachable, err.Error())
-			l.finish(patience, op, l.failed(op, transport.CodeDeviceUnreachable, transport.ExecutedNo, err.Error()))
-			return
-		case begun:
+		case begun && !errors.Is(err, device.ErrNotStarted):
 			l.log.Warn("in doubt", "operation", op.Command.OperationID, "why", err)
 			l.tell(op, "the end was not seen: "+err.Error())
 			return
-		case ctx.Err() != nil:
-			return // not started: the next start executes it
 		case refusedByBegin(err):
-			continue // mayStart says the same, in words
-		case errors.Is(err, device.ErrBusy):
-			waiting = err.Error()
-			l.setDevice(transport.DeviceBusy, waiting)
-			l.tell(op, "waiting: "+waiting)
+			// mayStart says the same, in words
+		case errors.Is(err, device.ErrBusy), errors.Is(err, errDisk):
+			waiting = err
+			l.setDevice(deviceState(err), err.Error())
+			l.tell(op, "waiting: "+err.Error())
 			l.waitForTurn(ctx, pauses.next(), op)
-		case errors.Is(err, device.ErrUnreachable):
-			l.setDevice(transport.DeviceUnreachable, err.Error())
-			l.finish(patience, op, l.failed(op, transport.CodeDeviceUnreachable, transport.ExecutedNo, err.Error()))
-			return
 		default:
-			l.finish(patience, op, l.failed(op, transport.CodeDeviceProtocolError, transport.ExecutedNo, err.Error()))
-			return
-		}
-		if ctx.Err() != nil {
+			l.setDevice(deviceState(err), err.Error())
+			l.finish(patience, op, l.failed(op, codeOf(err), transport.ExecutedNo, err.Error()))
 			return
 		}
 	}
+}
+
+// attempt has the adapter execute op once.
+func (l *lane) attempt(ctx, patience context.Context, op *operation) (device.Outcome, error) {
+	request, err := l.request(op)
+	if err != nil {
+		return device.Outcome{}, err
+	}
+	return l.terminal.Execute(patience, request, &witness{lane: l, op: op, ctx: ctx})
 }
 
 // begin is the last thing before the first byte that makes the terminal act.
@@ -178,8 +167,8 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 	}
 	now := l.clock.now()
 	if err := l.journal.advance(&op.entry, func(e *entry) { e.State, e.StartedAt, e.Mark = started, now, stored }); err != nil {
-		l.trouble(err)
-		return err
+		l.troubleLocked(err)
+		return fmt.Errorf("%w: %w", errDisk, err)
 	}
 	if err := l.ready(op); err != nil {
 		// Nothing was written to the terminal. If this cannot be journaled, or
@@ -385,7 +374,7 @@ func (l *lane) refuseWith(c transport.Command, code, executed, why string) error
 	r := l.stamp(op, l.failed(op, code, executed, why))
 	op.State, op.FinishedAt, op.Final = finished, op.AcceptedAt, encodeFinal(r)
 	if err := l.journal.add(&op.entry, len(l.operations)); err != nil {
-		l.trouble(err)
+		l.troubleLocked(err)
 		return err
 	}
 	l.log.Warn("refused", "operation", c.OperationID, "kind", c.Operation, "code", code, "why", why)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -278,6 +279,20 @@ func (l *lane) outcomeReport(op *operation, o device.Outcome) transport.Report {
 		r.Result = transport.Encode(result)
 	}
 	return r
+}
+
+// codeOf translates the error of an operation that was not started.
+func codeOf(err error) string {
+	switch {
+	case errors.Is(err, errDisk):
+		return transport.CodeAgentError
+	case errors.Is(err, device.ErrBusy):
+		return transport.CodeDeviceBusy
+	case errors.Is(err, device.ErrUnreachable), errors.Is(err, device.ErrNotStarted):
+		return transport.CodeDeviceUnreachable
+	default:
+		return transport.CodeDeviceProtocolError
+	}
 }
 
 // failureCode translates the adapter's words into the contract's.
