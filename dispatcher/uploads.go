@@ -24,7 +24,6 @@ const (
 	// partSuffix marks a file that is still being received.
 	partSuffix    = ".part"
 	archiveSuffix = ".tar.gz"
-	keyLength     = 32
 )
 
 // Uploads is where log archives go.
@@ -34,53 +33,15 @@ const (
 // token's hash: neither the database alone nor an id opens anything.
 type Uploads struct {
 	Dir      string        // made if it does not exist
-	Key      []byte        // 32 random bytes that stay the same; see UploadKey
+	Key      []byte        // a secret that stays the same; see MakeSecret
 	MaxBytes int64         // of one archive
 	Keep     time.Duration // an archive is removed after this
 }
 
-// UploadKey reads the key from a file, which is made with a new one if it does
-// not exist.
-func UploadKey(file string) ([]byte, error) {
-	key, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		key = make([]byte, keyLength)
-		rand.Read(key) // never fails
-		err = writeNew(file, key)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("upload key: %w", err)
-	}
-	if len(key) != keyLength {
-		return nil, fmt.Errorf("upload key: %s has %d bytes, want %d", file, len(key), keyLength)
-	}
-	return key, nil
-}
-
-// writeNew makes a file that is there completely, and for good, or not at all.
-func writeNew(file string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), "*"+partSuffix) // only its owner may read it
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // does nothing once it is renamed
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(file))
-}
-
 func (u Uploads) prepare() error {
 	switch {
-	case len(u.Key) != keyLength:
-		return fmt.Errorf("key has %d bytes, want %d", len(u.Key), keyLength)
+	case len(u.Key) < shortestSecret:
+		return fmt.Errorf("key has %d bytes, want at least %d", len(u.Key), shortestSecret)
 	case u.MaxBytes <= 0:
 		return fmt.Errorf("largest size is %d bytes, want more than 0", u.MaxBytes)
 	case u.Keep <= 0:

@@ -115,6 +115,12 @@ func start(o Options) (*Server, error) {
 	return s, nil
 }
 
+// Check returns an error if the options can never work: then Start returns the same.
+func (o Options) Check() error {
+	_, _, err := o.listen()
+	return err
+}
+
 func (o Options) listen() (host string, port int, err error) {
 	host, service, err := net.SplitHostPort(o.Listen)
 	if err != nil {
