@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,28 +185,96 @@ func TestSecondBroker(t *testing.T) {
 	}
 }
 
-// A topic that is not ours, from a subscription of the past, does not stop what
-// comes after it.
-func TestForeignTopicIsAcknowledged(t *testing.T) {
-	address := brokers.StartNATS(t)
-	old := transporttest.NewRecorder()
-	o := quick(t, address)
-	o.Prefix = "old/prefix"
-	stop := transporttest.Start(t, Agent(o, "T1"), old)
-	old.AwaitConnected(t, patience)
-	stop()
-	_, agent, cloud := startBoth(t, address)
-	publish := anybody(t, address)
-	for range 50 {
-		publish("old/prefix/T1/commands", []byte("of yesterday"), false)
+// Whatever the network does, what Send said was sent arrives, and so does every
+// command; some more than once.
+func TestNothingIsLostOverABadNetwork(t *testing.T) {
+	network, agent, cloud := startBoth(t, brokers.StartNATS(t))
+	const messages, sendersAtOnce = 100, 4
+	ctx, cancel := context.WithCancel(t.Context())
+	var senders, trouble sync.WaitGroup
+	keepSending := func(r *transporttest.Recorder, k transport.Kind, payload string) {
+		for ctx.Err() == nil {
+			if s := r.Sender(); s != nil && s.Send(ctx, "T1", k, []byte(payload)) == nil {
+				return
+			}
+			sleep(ctx, 10*time.Millisecond)
+		}
 	}
-	if err := cloud.Sender().Send(t.Context(), "T1", transport.Commands, []byte("ours")); err != nil {
-		t.Fatal(err)
+	for first := range sendersAtOnce {
+		senders.Go(func() {
+			for i := first; i < messages; i += sendersAtOnce {
+				keepSending(agent, transport.Reports, strconv.Itoa(i))
+				keepSending(cloud, transport.Commands, strconv.Itoa(i))
+				sleep(ctx, 20*time.Millisecond)
+			}
+		})
 	}
-	awaitPayloads(t, agent, transport.Commands, "ours")
+	trouble.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			switch sleep(ctx, 60*time.Millisecond); i % 4 {
+			case 0, 1:
+				network.cut()
+			case 2: // the broker is heard no more, then the connection breaks
+				network.set(&network.swallowed, true)
+				sleep(ctx, 30*time.Millisecond)
+				network.cut()
+				network.heal()
+			case 3:
+				network.set(&network.stalled, true)
+				sleep(ctx, 30*time.Millisecond)
+				network.heal()
+				network.cut()
+			}
+		}
+	})
+	senders.Wait()
+	cancel()
+	trouble.Wait()
+	for r, k := range map[*transporttest.Recorder]transport.Kind{agent: transport.Commands, cloud: transport.Reports} {
+		r.Await(t, patience, "all "+string(k), func() bool {
+			distinct := make(map[string]bool)
+			for _, p := range r.Payloads(k) {
+				distinct[p] = true
+			}
+			return len(distinct) == messages
+		})
+	}
+	if agent.Connections() < 10 {
+		t.Errorf("only %d connections: the network was not bad", agent.Connections())
+	}
 }
 
 func awaitPayloads(t testing.TB, r *transporttest.Recorder, k transport.Kind, want ...string) {
 	t.Helper()
 	r.Await(t, patience, "payloads", func() bool { return slices.Equal(r.Payloads(k), want) })
+}
+
+// BenchmarkSessions says what an idle session costs: goroutines, and memory of
+// heap and stacks.
+func BenchmarkSessions(b *testing.B) {
+	const sessions = 500
+	address := brokers.StartMosquitto(b).Address
+	usage := func() (goroutines int, bytes uint64) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return runtime.NumGoroutine(), m.HeapInuse + m.StackInuse
+	}
+	for b.Loop() {
+		goroutines, bytes := usage()
+		o := quick(b, address)
+		o.Logger = slog.New(slog.DiscardHandler)
+		var stops []func()
+		for i := range sessions {
+			agent := transporttest.NewRecorder()
+			stops = append(stops, transporttest.Start(b, Agent(o, "T"+strconv.Itoa(i)), agent))
+			agent.AwaitConnected(b, patience)
+		}
+		moreGoroutines, moreBytes := usage()
+		b.ReportMetric(float64(moreGoroutines-goroutines)/sessions, "goroutines/session")
+		b.ReportMetric(float64(moreBytes-bytes)/sessions/1024, "KiB/session")
+		for _, stop := range stops {
+			stop()
+		}
+	}
 }

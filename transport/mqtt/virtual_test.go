@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -245,6 +247,29 @@ func TestStalledWrite(t *testing.T) {
 	})
 }
 
+// The library clears write deadlines after a PUBLISH, while a ping may be
+// written: that must not take ours away.
+func TestWriteDeadlineIsOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer server.Close()
+		g := guard(client, 2, 10*time.Second)
+		began := time.Now()
+		result := make(chan error)
+		go func() {
+			_, err := g.Write([]byte("x"))
+			result <- err
+		}()
+		synctest.Wait()
+		g.SetWriteDeadline(time.Time{})
+		g.SetDeadline(time.Time{})
+		err := <-result
+		if took := time.Since(began); took != 10*time.Second || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write ended after %v with %v", took, err)
+		}
+	})
+}
+
 func TestRefusedSubscription(t *testing.T) {
 	suback := func(codes ...byte) func(packets.ControlPacket) []packets.ControlPacket {
 		return func(p packets.ControlPacket) []packets.ControlPacket {
@@ -338,20 +363,48 @@ func TestSessionsComeBackSpread(t *testing.T) {
 	})
 }
 
+// deliver answers like healthy, and delivers a message on each topic once the
+// subscription is granted.
+func deliver(topics ...string) func(packets.ControlPacket) []packets.ControlPacket {
+	return func(p packets.ControlPacket) []packets.ControlPacket {
+		answers := healthy(p)
+		if _, subscribe := p.(*packets.SubscribePacket); subscribe {
+			for i, topic := range topics {
+				m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+				m.TopicName, m.Qos, m.MessageID, m.Payload = topic, 1, uint16(i+1), []byte("1")
+				answers = append(answers, m)
+			}
+		}
+		return answers
+	}
+}
+
+// A topic that is not ours, from a subscription of the past, is acknowledged:
+// otherwise it would stand in the broker's window for ever.
+func TestForeignTopicIsAcknowledged(t *testing.T) {
+	foreign := []string{"old/T1/commands", "terminals/T2/commands", "terminals/T1/reports", "terminals/T1/commands/more", "terminals/T1", "x"}
+	agent, f := transporttest.NewRecorder(), &fake{answer: deliver(foreign...)}
+	virtual(t, f, agent, func(t *testing.T, log *lines) {
+		agent.AwaitConnected(t, time.Minute)
+		synctest.Wait()
+		if got := agent.Received(); len(got) != 0 {
+			t.Errorf("received %v", got)
+		}
+		if n := f.count(packets.Puback); n != len(foreign) {
+			t.Errorf("%d PUBACK, want %d", n, len(foreign))
+		}
+		if !log.has("level=WARN", "topic=old/T1/commands") {
+			t.Errorf("log: %s", log)
+		}
+	})
+}
+
 // After Receive has failed the connection stands for 30 s more, then ends with
 // DISCONNECT.
 func TestRedeliverAfter(t *testing.T) {
 	agent, f := transporttest.NewRecorder(), new(fake)
 	agent.Verdict = func(transport.Message) error { return errors.New("the journal is full") }
-	f.answer = func(p packets.ControlPacket) []packets.ControlPacket {
-		answers := healthy(p)
-		if _, subscribe := p.(*packets.SubscribePacket); subscribe {
-			m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
-			m.TopicName, m.Qos, m.MessageID, m.Payload = "terminals/T1/commands", 1, 1, []byte("1")
-			answers = append(answers, m)
-		}
-		return answers
-	}
+	f.answer = deliver("terminals/T1/commands")
 	virtual(t, f, agent, func(t *testing.T, log *lines) {
 		sender := agent.AwaitConnected(t, time.Minute)
 		time.Sleep(29 * time.Second)
@@ -385,14 +438,14 @@ func TestSendWindow(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		results := make(chan error)
-		for range 2 * sendWindow {
+		for range 64 {
 			go func() { results <- sender.Send(ctx, "T1", transport.Reports, []byte("x")) }()
 		}
 		synctest.Wait()
-		if n := f.count(packets.Publish); n != sendWindow {
-			t.Errorf("%d messages in flight, want %d", n, sendWindow)
+		if n := f.count(packets.Publish); n != 32 {
+			t.Errorf("%d messages in flight, want 32", n)
 		}
-		for range 2 * sendWindow {
+		for range 64 {
 			if err := <-results; !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Send returned %v", err)
 			}
@@ -444,6 +497,11 @@ func TestRunWaitsForWhatIsSent(t *testing.T) {
 			}
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("PUBACK after %v: Run ended after %v", tt.ack, took)
+			}
+			synctest.Wait()
+			stacks := make([]byte, 1<<20)
+			if stacks = stacks[:runtime.Stack(stacks, true)]; bytes.Contains(stacks, []byte("paho.mqtt.golang.")) {
+				t.Errorf("PUBACK after %v: Run has ended, but not:\n%s", tt.ack, stacks)
 			}
 		})
 	}
