@@ -237,14 +237,16 @@ func (t *transaction) lost(ctx context.Context, n New) (Created, error) {
 	return Created{}, &BusyError{OperationID: first.ID, Remaining: remaining}
 }
 
+// replaySQL names the empty key so that the index serves it.
+const replaySQL = `SELECT fingerprint, answer FROM operations WHERE account_id = ? AND idempotency_key = ? AND idempotency_key <> ''`
+
 // replay looks for the answer that was given under the key before.
 func (t *transaction) replay(ctx context.Context, n New) (c Created, found bool, err error) {
 	if n.Key == "" {
 		return Created{}, false, nil
 	}
 	var fingerprint, answer string
-	err = t.QueryRowContext(ctx, `SELECT fingerprint, answer FROM operations WHERE account_id = ? AND idempotency_key = ?`,
-		n.AccountID, n.Key).Scan(&fingerprint, &answer)
+	err = t.QueryRowContext(ctx, replaySQL, n.AccountID, n.Key).Scan(&fingerprint, &answer)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Created{}, false, nil
@@ -626,6 +628,10 @@ func (s *Store) PendingOf(ctx context.Context, terminalID string) ([]Operation, 
 	return all, nil
 }
 
+const wantedSQL = `SELECT id FROM operations
+	WHERE terminal_id = ? AND status = 'TIMEOUT' AND late_result_at = 0 AND ended_at >= ?
+	ORDER BY ended_at DESC, id LIMIT ?`
+
 // Wanted returns the ids of a terminal's operations that became TIMEOUT within
 // the given time and still have no result, the newest first, at most limit.
 func (s *Store) Wanted(ctx context.Context, terminalID string, within time.Duration, limit int) ([]string, error) {
@@ -641,9 +647,7 @@ func (s *Store) wanted(ctx context.Context, terminalID string, within time.Durat
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT id FROM operations
-		WHERE terminal_id = ? AND status = 'TIMEOUT' AND late_result_at = 0 AND ended_at >= ?
-		ORDER BY ended_at DESC, id LIMIT ?`, terminalID, now-within.Milliseconds(), limit)
+	rows, err := s.read.QueryContext(ctx, wantedSQL, terminalID, now-within.Milliseconds(), limit)
 	if err != nil {
 		return nil, err
 	}
