@@ -1,0 +1,198 @@
+package zvt
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/zvt/apdu"
+	"terminalops/device/zvt/frame"
+)
+
+// Resolving (zvt.md 5.5) finds out how an operation ended whose end nobody saw.
+// Nothing here makes a terminal act:
+//
+//  1. The evidence. It may hold the end already: a crash came after it.
+//  2. Listen. A terminal that still has the word may go on, and says its totals
+//     once. It is heard and answered.
+//  3. Registration and Status-Enquiry. Silence, 9C and E0 mean "later".
+//  4. Ask what is left of it: the last totals (06 20), the software version.
+//  5. Otherwise it stays unknown. Never a second 06 50, 08 10 or 08 01.
+
+// probing is how long to listen before a command, to a terminal that has not
+// answered the one before: it may still be busy with its end of day.
+const probing = 30 * time.Second
+
+// maxUnanswered is how many commands in a row a link that is kept open may leave
+// unanswered. Then a new one is tried: this one may be dead.
+const maxUnanswered = 5
+
+// Resolve implements device.Terminal.
+func (t *Terminal) Resolve(ctx context.Context, r device.Request, p device.Past, w device.Witness) (device.Outcome, error) {
+	l := t.ledger(r.Operation, w, p.Evidence)
+	if outcome, known := t.outcome(l); known {
+		if !outcome.Attend {
+			t.drop()
+		}
+		return outcome, nil
+	}
+	if p.GiveUp {
+		t.drop()
+		return t.inDoubt(l, p), nil
+	}
+	d, err := t.resume(ctx)
+	if err != nil {
+		return t.away(l, p, err)
+	}
+	outcome, err := t.resolve(ctx, d, l, r, p)
+	if seen, known := t.outcome(l); known {
+		outcome, err = seen, nil // a late end is worth more than any other answer
+	}
+	if outcome.Attend || t.mayStillTalk(ctx, d, l, err) {
+		t.kept = d
+	} else {
+		t.hangUp(d)
+	}
+	if err != nil {
+		return t.away(l, p, beforeBegin(err))
+	}
+	return outcome, nil
+}
+
+// resolve does steps 2 to 5 on an open link.
+func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device.Request, p device.Past) (device.Outcome, error) {
+	if err := t.listen(ctx, d, l, p); err != nil {
+		return device.Outcome{}, err
+	}
+	if outcome, known := t.outcome(l); known {
+		return outcome, nil
+	}
+	if err := d.drain(ctx); err != nil {
+		return device.Outcome{}, err
+	}
+	status, err := t.prepare(ctx, d, l, l.hearLate)
+	if errors.Is(err, errStillTalking) {
+		if err := t.listen(ctx, d, l, p); err != nil {
+			return device.Outcome{}, err
+		}
+		return device.Outcome{}, fmt.Errorf("%w: %w", device.ErrBusy, err)
+	}
+	if err != nil {
+		return device.Outcome{}, err
+	}
+	switch r.Operation {
+	case device.EndOfDay:
+		err := t.repeatTotals(ctx, d, l, p)
+		return t.endOfDayInDoubt(l.account()), err
+	case device.CheckUpdate:
+		return t.lookAtUpdate(l.account(), p, status)
+	case device.SendLogs:
+		return t.readLogs(ctx, d, l, r.Spool)
+	case device.OpenMenu:
+		return t.menuInDoubt(l.account()), nil
+	}
+	return device.Outcome{}, fmt.Errorf("operation %q: one of %v wanted", r.Operation, device.Operations())
+}
+
+// listen hears what the terminal still says of the operation.
+//
+// T3 is enough where it has nothing to say, and on TCP after a new connection:
+// the old one took its dialogue along (zvt.md 2). On a serial line a terminal
+// that took the command has the word for T4 since it last spoke.
+func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.Past) error {
+	a := l.account()
+	wait := d.t3
+	if d.unanswered > 0 {
+		wait = probing
+	}
+	if n := len(p.Evidence); d.serial && a.accepted && !a.ended() && n > 0 {
+		wait = max(wait, d.t4-p.Now.Sub(p.Evidence[n-1].At))
+	}
+	hear := l.hear
+	if l.operation == device.SendLogs {
+		hear = func(apdu.Message) bool { return false } // it is read again anyway
+	}
+	unanswered := d.unanswered
+	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: a.accepted, acknowledged: !a.accepted, patience: wait})
+	if errors.Is(err, errSilent) || errors.Is(err, errNoAnswer) {
+		d.unanswered = unanswered // silence here is no missing answer
+		return nil
+	}
+	return err
+}
+
+// hearLate is for what a terminal says in place of an answer to our command.
+// Its end is not among it: 06 0F and 06 1E may belong to that command.
+func (l *ledger) hearLate(m apdu.Message) {
+	switch m.(type) {
+	case apdu.StatusInformation, apdu.PrintLine, apdu.PrintTextBlock, apdu.IntermediateStatus:
+		if l.operation != device.SendLogs {
+			l.hear(m)
+		}
+	}
+}
+
+// resume returns the link that was kept open, or opens a new one. It drains
+// nothing: what is still to be said may be totals.
+func (t *Terminal) resume(ctx context.Context) (*dialogue, error) {
+	if d := t.kept; d != nil {
+		t.kept = nil
+		return d, nil
+	}
+	return t.dial(ctx)
+}
+
+// mayStillTalk reports whether the link is worth keeping after err: an end of
+// day or a menu is not over, and the link is not lost. The terminal has, or may
+// have, the word. Of an update there is nothing more to hear.
+func (t *Terminal) mayStillTalk(ctx context.Context, d *dialogue, l *ledger, err error) bool {
+	return ctx.Err() == nil && err != nil &&
+		(l.operation == device.EndOfDay || l.operation == device.OpenMenu) && !l.account().ended() &&
+		d.unanswered < maxUnanswered && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
+}
+
+// away is what Resolve says of a terminal that cannot be asked: err, so that it
+// is called again, or the outcome where it has been called for long enough.
+func (t *Terminal) away(l *ledger, p device.Past, err error) (device.Outcome, error) {
+	absent := errors.Is(err, device.ErrBusy) || errors.Is(err, device.ErrUnreachable)
+	waited := p.Now.Sub(p.StartedAt)
+	switch {
+	case l.operation == device.SendLogs && waited >= logsWait:
+		return t.inDoubt(l, p), nil
+	case l.operation != device.CheckUpdate || !absent:
+		return device.Outcome{}, err
+	}
+	if !errors.Is(err, errSettling) && !l.account().away {
+		l.record(kindAway, nothing{})
+	}
+	if a := l.account(); waited >= t.o.UpdateWait && (a.accepted || a.updateStarted()) {
+		return t.updateInDoubt(a, p), nil
+	}
+	return device.Outcome{}, err
+}
+
+// inDoubt is what the evidence alone says when nobody asks any more.
+func (t *Terminal) inDoubt(l *ledger, p device.Past) device.Outcome {
+	switch a := l.account(); l.operation {
+	case device.EndOfDay:
+		return t.endOfDayInDoubt(a)
+	case device.CheckUpdate:
+		return t.updateInDoubt(a, p)
+	case device.OpenMenu:
+		return t.menuInDoubt(a)
+	default:
+		return device.Outcome{Failure: &device.Failure{
+			Cause: device.Unknown, Executed: device.Perhaps, Message: "the terminal could not be read again",
+		}}
+	}
+}
+
+// readMark reads what Begin was given. A damaged mark is none.
+func readMark(p device.Past) mark {
+	var m mark
+	_ = json.Unmarshal(p.Mark, &m)
+	return m
+}

@@ -1,0 +1,84 @@
+package zvt
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"terminalops/device/trace"
+	"terminalops/device/zvt/apdu"
+)
+
+// currencyNames are those of the countries where ZVT terminals are, by their
+// ISO 4217 numbers.
+var currencyNames = map[int]string{
+	203: "CZK", 208: "DKK", 348: "HUF", 578: "NOK", 752: "SEK", 756: "CHF",
+	826: "GBP", 840: "USD", 946: "RON", 975: "BGN", 978: "EUR", 985: "PLN",
+}
+
+// currencyName is the alphabetic name of a currency, or its number.
+func currencyName(c apdu.Currency) string {
+	n, ok := c.Number()
+	if name, known := currencyNames[n]; ok && known {
+		return name
+	}
+	return c.String()
+}
+
+// plain makes one line of a text for people.
+func plain(s string) string { return trace.Mask(strings.Join(strings.Fields(s), " ")) }
+
+// statusText is the status of a terminal as a file for people.
+func statusText(s apdu.Status) []byte {
+	var b strings.Builder
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%-18s%s\n", name, value)
+		}
+	}
+	line("status", fmt.Sprintf("%02X %v", byte(s.Code), s.Code))
+	line("software version", plain(s.SoftwareVersion))
+	if tid, ok := s.TID(); ok {
+		line("terminal id", plain(tid))
+	}
+	for _, o := range s.TLV() {
+		line("detail", plain(o.String()))
+	}
+	return []byte(b.String())
+}
+
+// maskFile masks a file of a terminal. A text is masked by its lines. In any
+// other file card numbers may stand as packed digits, too; what looks like one
+// gets E in place of its inner digits, as ZVT writes it. (That can hit what is
+// no card number. A damaged file is better than one that shows a card.)
+func maskFile(content []byte) []byte {
+	masked := []byte(trace.Mask(string(content)))
+	if isText(content) {
+		return masked
+	}
+	digits := strings.ReplaceAll(trace.Mask(hex.EncodeToString(masked)), "*", "e")
+	if b, err := hex.DecodeString(digits); err == nil {
+		return b
+	}
+	panic("zvt: masked digits are none any more")
+}
+
+// isText reports whether a file is a text, in whatever character set. Such files
+// have no control characters but those that move the cursor.
+func isText(content []byte) bool {
+	if utf8.Valid(content) {
+		return bytes.IndexFunc(content, isBinary) < 0
+	}
+	for _, c := range content {
+		if isBinary(rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+func isBinary(r rune) bool {
+	return r < ' ' && !strings.ContainsRune("\t\n\v\f\r\x1B", r)
+}
