@@ -171,9 +171,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 // connection is one connection to the broker, from the moment operations may
-// be sent on it.
+// be sent on it. It keeps a ctx because that is what it is: a request borrows
+// it to publish, and what is published must end with the connection, not with
+// the request.
 type connection struct {
-	ctx    context.Context // of the connection: it ends with it
+	ctx    context.Context
 	sender transport.Sender
 }
 
