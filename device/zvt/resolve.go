@@ -149,7 +149,7 @@ func (t *Terminal) resume(ctx context.Context) (*dialogue, error) {
 // day or a menu is not over, and the link is not lost. The terminal has, or may
 // have, the word. Of an update there is nothing more to hear.
 func (t *Terminal) mayStillTalk(ctx context.Context, d *dialogue, l *ledger, err error) bool {
-	return ctx.Err() == nil && err != nil &&
+	return ctx.Err() == nil && err != nil && !errors.Is(err, device.ErrNotStarted) &&
 		(l.operation == device.EndOfDay || l.operation == device.OpenMenu) && !l.account().ended() &&
 		d.unanswered < maxUnanswered && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
 }

@@ -32,8 +32,9 @@ type world struct {
 	stop     context.CancelFunc
 	ctx      context.Context
 	occupied chan struct{} // the terminal serves one link at a time
-	opened   int
-	open     int
+	opened   int           // links, ever
+	open     int           // links, now
+	links    []*counted    // all that were opened by this process
 }
 
 func newWorld(t *testing.T, scenario string, serial bool) *world {
@@ -53,9 +54,14 @@ func newWorld(t *testing.T, scenario string, serial bool) *world {
 	return w
 }
 
-// restart is a new process of the agent.
+// restart is a new process of the agent. The system closes what the old one had
+// open.
 func (w *world) restart() {
 	w.t.Helper()
+	for _, l := range w.links {
+		l.Close()
+	}
+	w.links = nil
 	adapter, err := zvt.New(w.options)
 	if err != nil {
 		w.t.Fatal(err)
@@ -82,7 +88,9 @@ func (w *world) dial(context.Context) (frame.Stream, error) {
 			w.t.Errorf("the terminal's end: %v", err)
 		}
 	})
-	var stream frame.Stream = &counted{ours, w, sync.Once{}}
+	l := &counted{ours, w, sync.Once{}}
+	w.links = append(w.links, l)
+	var stream frame.Stream = l
 	if w.cut != nil {
 		stream = w.cut(stream)
 	}

@@ -320,8 +320,8 @@ const allBlocks = 1 << 30
 // with a block each. It ends after limit blocks.
 func sendFiles(limit int) step {
 	return func(ctx context.Context, s *session) {
-		for _, m := range s.t.blocks(s.command, s.t.at().registered.size) {
-			if limit--; limit < 0 || s.gone != nil || s.over || ctx.Err() != nil {
+		for n, m := range s.t.blocks(s.command, s.t.at().registered.size) {
+			if n == limit || s.gone != nil || s.over || ctx.Err() != nil {
 				return
 			}
 			pause(ctx, s.t.between(20*time.Millisecond, 80*time.Millisecond))

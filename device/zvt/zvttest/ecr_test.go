@@ -131,10 +131,11 @@ func (e *ecr) say(command string) []string {
 		}
 		return []string{"gone"}
 	}
-	return e.hear(command == "06 02 00")
+	return e.hear()
 }
 
-func (e *ecr) hear(short bool) []string {
+// hear answers all that the terminal says.
+func (e *ecr) hear() []string {
 	var heard []string
 	for {
 		got, err := e.read(t4 + time.Minute)
@@ -143,7 +144,7 @@ func (e *ecr) hear(short bool) []string {
 		}
 		heard = append(heard, got)
 		switch {
-		case got == yes && short, strings.HasPrefix(got, "84"):
+		case strings.HasPrefix(got, "84"):
 			return heard
 		case strings.HasPrefix(got, "80"):
 			continue

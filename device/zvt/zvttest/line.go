@@ -32,6 +32,15 @@ type noise struct {
 	slowACK  time.Duration // latency of each ACK
 }
 
+// baud is the speed of a line with that noise, in bit/s; 0: it does not matter.
+func (n noise) baud() int {
+	const bitsPerByte = 11
+	if n.trickle == 0 {
+		return 0
+	}
+	return int(bitsPerByte * time.Second / n.trickle)
+}
+
 // acting are the commands that make a terminal act.
 var acting = map[apdu.Control]bool{
 	apdu.ControlEndOfDay: true, apdu.ControlSoftwareUpdate: true,

@@ -83,14 +83,14 @@ func (s *session) read(ctx context.Context, d time.Duration) apdu.Message {
 	for s.gone == nil {
 		b, err := s.conn.ReadAPDU(waiting)
 		switch {
-		case waiting.Err() != nil:
-			return nil
 		case err == nil:
 			m, err := apdu.Parse(b)
 			if err != nil {
 				s.violated("%v", err)
 			}
 			return m
+		case waiting.Err() != nil:
+			return nil
 		case s.serial && errors.Is(err, frame.ErrMalformed):
 			continue // it has been answered by NAK
 		default:
@@ -152,17 +152,18 @@ var forbidden = map[apdu.Control]bool{
 	apdu.ControlChangeConfiguration: true, apdu.ControlWriteFile: true,
 }
 
-// write sends a message that the line has to take, but nobody to answer.
-func (s *session) write(ctx context.Context, m apdu.Message) {
+// write sends a message and reports whether it has arrived. A message that is
+// not acknowledged is lost, the line is not.
+func (s *session) write(ctx context.Context, m apdu.Message) bool {
 	if s.gone != nil || s.t.away() {
-		return
+		return false
 	}
 	s.t.o.Tell("-> " + m.String())
 	err := s.conn.WriteAPDU(ctx, m.Marshal())
-	// A message that is not acknowledged is lost, the line is not.
 	if errors.Is(err, frame.ErrLinkLost) {
 		s.gone = err
 	}
+	return err == nil
 }
 
 // tell sends a message and waits as long as T3 for its answer. Like a real
@@ -173,11 +174,11 @@ func (s *session) tell(ctx context.Context, m apdu.Message) {
 		tries = lastTries
 	}
 	for range tries {
-		s.write(ctx, m)
+		arrived := s.write(ctx, m)
 		if m.Control() == apdu.ControlIntermediateStatus || m.Control() == apdu.ControlStatusInformation {
 			s.since = time.Now()
 		}
-		if s.gone != nil || s.t.away() || ctx.Err() != nil || s.answered(ctx, m) {
+		if !arrived || s.answered(ctx, m) {
 			return
 		}
 		s.violated("no answer to %s %v within %v", m.Control().Hex(), m.Control(), t3)

@@ -18,6 +18,7 @@ type step func(context.Context, *session)
 func accept(ctx context.Context, s *session) {
 	pause(ctx, s.t.between(60*time.Millisecond, 200*time.Millisecond))
 	s.write(ctx, apdu.Ack{})
+	s.listen(ctx, s.t.between(50*time.Millisecond, 100*time.Millisecond))
 }
 
 // refuse is 84 xx, and the end.
