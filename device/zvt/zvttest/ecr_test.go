@@ -92,12 +92,45 @@ type ecr struct {
 
 // connect plugs an ECR in, as soon as the terminal is free.
 func (s *station) connect() *ecr {
-	here, there := net.Pipe()
+	here, there := cable()
 	s.dial <- there
 	if s.tcp {
 		return &ecr{t: s.t, conn: frame.TCP(here, frame.TCPOptions{})}
 	}
 	return &ecr{t: s.t, conn: frame.Serial(here, frame.SerialOptions{})}
+}
+
+// cable is a line that holds what nobody has read yet, as real ones do; two ends
+// of a net.Pipe that both write wait for each other.
+func cable() (here, there net.Conn) {
+	here, a := net.Pipe()
+	there, b := net.Pipe()
+	go forward(a, b)
+	go forward(b, a)
+	return here, there
+}
+
+// forward is one direction of a cable, until one of its ends is closed.
+func forward(from, to net.Conn) {
+	held := make(chan []byte, 10_000)
+	go func() {
+		defer to.Close()
+		for b := range held {
+			if _, err := to.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	defer from.Close()
+	defer close(held)
+	for {
+		b := make([]byte, 4096)
+		n, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		held <- b[:n]
+	}
 }
 
 func unhex(t *testing.T, s string) []byte {

@@ -28,13 +28,15 @@ var (
 // session is a connection. While the terminal carries out a command it is
 // master: it speaks, the ECR answers.
 type session struct {
-	t      *Terminal
-	conn   frame.Conn
-	serial bool
+	t    *Terminal
+	conn frame.Conn
+	line *line // nil: TCP
 
 	gone    error          // why there is no line any more; nil while there is
 	command apdu.Message   // being carried out; nil: the ECR is master
 	over    bool           // the rest of the command's dialogue is not played
+	began   time.Time      // when it came
+	master  bool           // it was accepted
 	since   time.Time      // start of T4
 	owed    int            // messages that were not answered in time
 	copies  []apdu.Message // commands that a naive terminal has yet to carry out
@@ -44,7 +46,10 @@ type session struct {
 func (s *session) serve(ctx context.Context) error {
 	defer s.conn.Close()
 	for ctx.Err() == nil && s.gone == nil {
-		if !s.serial && s.t.away() && !s.t.script.silent {
+		if err := s.t.failure(); err != nil {
+			return err
+		}
+		if s.line == nil && s.t.away() && !s.t.script.silent {
 			s.gone = errAway
 			break
 		}
@@ -55,9 +60,6 @@ func (s *session) serve(ctx context.Context) error {
 			m := s.copies[0]
 			s.copies = s.copies[1:]
 			s.carryOut(ctx, m)
-		}
-		if err := s.t.failure(); err != nil {
-			return err
 		}
 	}
 	if ctx.Err() != nil || s.gone == errAway || isEnd(s.gone) {
@@ -91,7 +93,7 @@ func (s *session) read(ctx context.Context, d time.Duration) apdu.Message {
 			return m
 		case waiting.Err() != nil:
 			return nil
-		case s.serial && errors.Is(err, frame.ErrMalformed):
+		case s.line != nil && errors.Is(err, frame.ErrMalformed):
 			continue // it has been answered by NAK
 		default:
 			s.gone = err
@@ -103,6 +105,18 @@ func (s *session) read(ctx context.Context, d time.Duration) apdu.Message {
 func (s *session) violated(format string, args ...any) {
 	s.t.did(Record{What: Violation, Text: fmt.Sprintf(format, args...)})
 }
+
+// outOfStep records a message, or the want of one, that does not fit to where
+// the dialogue is; unless our own line has lost a part of that.
+func (s *session) outOfStep(format string, args ...any) {
+	if !s.deceived() {
+		s.violated(format, args...)
+	}
+}
+
+// deceived reports whether the line has lost some of what we said since the
+// command came.
+func (s *session) deceived() bool { return s.line != nil && s.line.lost.After(s.began) }
 
 // carryOut plays what the scenario has the terminal do on a command.
 func (s *session) carryOut(ctx context.Context, m apdu.Message) {
@@ -116,7 +130,8 @@ func (s *session) carryOut(ctx context.Context, m apdu.Message) {
 	}
 	s.t.o.Tell("<- " + m.String())
 	s.check(m)
-	s.command, s.over, s.since = m, false, time.Now()
+	s.command, s.over, s.master = m, false, false
+	s.began, s.since = time.Now(), time.Now()
 	s.play(ctx, s.t.dialogue(m))
 	s.command = nil
 }
@@ -170,7 +185,7 @@ func (s *session) write(ctx context.Context, m apdu.Message) bool {
 // terminal it goes on without one (zvt.md 5.1); on TCP it hangs up.
 func (s *session) tell(ctx context.Context, m apdu.Message) {
 	tries := 1
-	if isLast(m) && s.serial {
+	if isLast(m) && s.line != nil {
 		tries = lastTries
 	}
 	for range tries {
@@ -181,10 +196,12 @@ func (s *session) tell(ctx context.Context, m apdu.Message) {
 		if !arrived || s.answered(ctx, m) {
 			return
 		}
-		s.violated("no answer to %s %v within %v", m.Control().Hex(), m.Control(), t3)
-		s.owed++
+		s.outOfStep("no answer to %s %v within %v", m.Control().Hex(), m.Control(), t3)
+		if !s.deceived() {
+			s.owed++
+		}
 	}
-	if !s.serial {
+	if s.line == nil {
 		s.hangUp()
 	}
 }
@@ -233,7 +250,7 @@ func (s *session) stray(ctx context.Context, m apdu.Message) {
 		return
 	}
 	s.owed--
-	s.violated("%s came later than %v", m.Control().Hex(), t3)
+	s.outOfStep("%s came later than %v", m.Control().Hex(), t3)
 	s.write(ctx, apdu.Nack{Code: apdu.CodeNotPossible})
 }
 
@@ -245,8 +262,8 @@ func (s *session) interrupted(ctx context.Context, m apdu.Message) {
 	}
 	s.t.o.Tell("<- " + m.String())
 	s.check(m)
-	if time.Since(s.since) < t4 {
-		s.violated("%s %v during %v: the terminal is master", m.Control().Hex(), m.Control(), s.command.Control())
+	if s.master && time.Since(s.since) < t4 {
+		s.outOfStep("%s %v during %v: the terminal is master", m.Control().Hex(), m.Control(), s.command.Control())
 	}
 	if m.Control() == apdu.ControlAbortCommand {
 		s.play(ctx, s.t.script.onAbort)

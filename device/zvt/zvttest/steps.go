@@ -18,6 +18,7 @@ type step func(context.Context, *session)
 func accept(ctx context.Context, s *session) {
 	pause(ctx, s.t.between(60*time.Millisecond, 200*time.Millisecond))
 	s.write(ctx, apdu.Ack{})
+	s.master, s.since = true, time.Now()
 	s.listen(ctx, s.t.between(50*time.Millisecond, 100*time.Millisecond))
 }
 
@@ -76,7 +77,7 @@ func closeBatch(_ context.Context, s *session) {
 // hangUp closes a TCP connection. A serial line cannot be closed from here:
 // its cable is pulled for half a minute.
 func hangUp(_ context.Context, s *session) {
-	if !s.serial {
+	if s.line == nil {
 		s.hangUp()
 		return
 	}
@@ -97,7 +98,7 @@ func reboot(d time.Duration) step {
 
 // leave is the line's part of being away.
 func (s *session) leave() {
-	if !s.serial {
+	if s.line == nil {
 		s.hangUp()
 	}
 }

@@ -252,7 +252,7 @@ func (t *Terminal) change(f func(*state)) {
 func (t *Terminal) ServeSerial(ctx context.Context, s frame.Stream) error {
 	l := &line{Stream: s, t: t, noise: t.script.noise}
 	conn := frame.Serial(l, frame.SerialOptions{Naive: t.script.naive, Baud: l.noise.baud()})
-	return (&session{t: t, conn: conn, serial: true}).serve(ctx)
+	return (&session{t: t, conn: conn, line: l}).serve(ctx)
 }
 
 // ServeTCP plays the terminal on a TCP connection, as ServeSerial does on a
