@@ -122,7 +122,12 @@ func (d *Dispatcher) parseRequest(body []byte) (request, *problem) {
 // to the letter; each may occur once; there may be no others. path names the
 // object in what the caller is told, "" for the body.
 func readObject(path string, text []byte, members map[string]any) *problem {
-	field := func(name string) string { return strings.TrimPrefix(path+"."+name, ".") }
+	field := func(name string) string {
+		if name == "" {
+			name = `""` // a name all the same, and one that nobody sees
+		}
+		return strings.TrimPrefix(path+"."+name, ".")
+	}
 	here := path
 	if here == "" {
 		here = "body"

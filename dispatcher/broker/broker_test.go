@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"terminalops/dispatcher/broker"
 	"terminalops/transport"
@@ -143,6 +146,32 @@ func TestUsers(t *testing.T) {
 	}
 	if got := append(wrong.Received(), foreign.Received()...); len(got) != 0 || wrong.Connections() != 0 {
 		t.Errorf("have %v; %d connections with a wrong password", got, wrong.Connections())
+	}
+}
+
+// TestMoreThanAThousandTerminals: the server's default would refuse the
+// subscriptions beyond 1000. Each session stands for 60 terminals.
+func TestMoreThanAThousandTerminals(t *testing.T) {
+	if os.Getenv("TERMINALOPS_TEST_ALL") != "1" {
+		t.Skip("a thousand new subscriptions, each synced to disk, take a minute or more; TERMINALOPS_TEST_ALL=1 runs it")
+	}
+	s := start(t, options(t))
+	defer s.Close()
+	const sessions, each = 17, 60 // a session may have 63
+	for i := range sessions {
+		o := paho.NewClientOptions().AddBroker(s.URL()).SetClientID(fmt.Sprint("session", i)).SetProtocolVersion(4).SetCleanSession(false).SetAutoReconnect(false)
+		client := paho.NewClient(o)
+		if token := client.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatalf("connect: %v", token.Error())
+		}
+		defer client.Disconnect(0)
+		for j := range each {
+			topic := fmt.Sprintf("terminals/T%d-%d/commands", i, j)
+			token := client.Subscribe(topic, 1, nil)
+			if !token.WaitTimeout(patience) || token.Error() != nil || token.(*paho.SubscribeToken).Result()[topic] != 1 {
+				t.Fatalf("subscription %d: %v, %v", i*each+j+1, token.Error(), token.(*paho.SubscribeToken).Result())
+			}
+		}
 	}
 }
 
