@@ -299,8 +299,8 @@ func withoutQuery(raw string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// removeLogs deletes what is left of the logs of a finished operation: an
-// archive stays only if nobody wanted it uploaded.
+// removeLogs deletes what is left of the logs of a finished operation, if it was
+// about logs. An archive stays only if nobody wanted it uploaded.
 func (l *lane) removeLogs(op *operation) {
 	if op.Command.Upload != nil {
 		l.removeFiles(op.Sequence)

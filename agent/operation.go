@@ -261,9 +261,11 @@ func (l *lane) finishDelivered(ctx context.Context, op *operation, r transport.R
 		if r, delivered = l.deliverLogs(ctx, op, r); !delivered {
 			return // the next start goes on with it
 		}
-		defer l.removeLogs(op)
 	}
 	l.finishAttending(ctx, op, r, attending)
+	if l.stateOf(op) == finished {
+		l.removeLogs(op)
+	}
 }
 
 // finish stores the final report. From here on it is sent until the broker has

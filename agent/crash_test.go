@@ -1,0 +1,353 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/zvt"
+	"terminalops/device/zvt/frame"
+	"terminalops/device/zvt/zvttest"
+	"terminalops/transport"
+)
+
+// The crash test ends the agent at every place where the outside world can
+// tell: before and after each journal write, each message to and from the
+// terminal, and each message to the broker. It then boots twice more. The
+// terminal, which speaks the real protocol, the broker and the cloud go on.
+//
+// It asks for: at most one action by the terminal; exactly one final report;
+// what the terminal said before the crash is in it; and on the third boot
+// nothing is left to do.
+
+var errPowerCut = errors.New("the power is cut")
+
+// power is cut at the n-th place; from then on nothing has an effect.
+type power struct {
+	mu     sync.Mutex
+	places int
+	cutAt  int // 0: never
+	where  string
+	off    chan struct{}
+	seen   bool // the agent has answered the terminal's totals
+}
+
+func newPower(cutAt int) *power { return &power{cutAt: cutAt, off: make(chan struct{})} }
+
+// at is one place. An error means that the power is off.
+func (p *power) at(where string, args ...any) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isOff() {
+		return errPowerCut
+	}
+	if p.places++; p.places == p.cutAt {
+		p.where = fmt.Sprintf(where, args...)
+		close(p.off)
+		return errPowerCut
+	}
+	return nil
+}
+
+func (p *power) isOff() bool {
+	select {
+	case <-p.off:
+		return true
+	default:
+		return false
+	}
+}
+
+// line is the agent's side of the line to the terminal.
+type line struct {
+	net.Conn
+	power  *power
+	totals bool // a 04 0F has come
+}
+
+func (l *line) Write(b []byte) (int, error) {
+	if err := l.power.at("before writing % X", b); err != nil {
+		return 0, err
+	}
+	if l.totals && bytes.Contains(b, []byte{0x80, 0x00, 0x00}) {
+		l.power.mu.Lock()
+		l.power.seen = true
+		l.power.mu.Unlock()
+	}
+	n, err := l.Conn.Write(b)
+	if off := l.power.at("after writing % X", b); off != nil {
+		return n, off
+	}
+	return n, err
+}
+
+func (l *line) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	l.totals = l.totals || bytes.Contains(b[:n], []byte{0x04, 0x0F})
+	if n > 0 {
+		if off := l.power.at("after reading % X", b[:n]); off != nil {
+			return 0, off
+		}
+	}
+	if l.power.isOff() {
+		return 0, errPowerCut
+	}
+	return n, err
+}
+
+// poweredEnd is the agent's end of the transport.
+type poweredEnd struct {
+	transport.End
+	power *power
+}
+
+func (e *poweredEnd) Run(ctx context.Context, h transport.Handler) error {
+	return e.End.Run(ctx, &poweredHandler{h, e.power})
+}
+
+type poweredHandler struct {
+	transport.Handler
+	power *power
+}
+
+func (h *poweredHandler) Connected(ctx context.Context, s transport.Sender) {
+	h.Handler.Connected(ctx, &poweredSender{s, h.power})
+}
+
+func (h *poweredHandler) Receive(ctx context.Context, m transport.Message) error {
+	if err := h.power.at("before receiving %s", m.Kind); err != nil {
+		return err
+	}
+	err := h.Handler.Receive(ctx, m)
+	if off := h.power.at("after receiving %s, before it is acknowledged", m.Kind); off != nil {
+		return off
+	}
+	return err
+}
+
+type poweredSender struct {
+	transport.Sender
+	power *power
+}
+
+func (s *poweredSender) Send(ctx context.Context, id string, k transport.Kind, payload []byte) error {
+	if err := s.power.at("before sending %s %.80s", k, payload); err != nil {
+		return err
+	}
+	err := s.Sender.Send(ctx, id, k, payload)
+	if off := s.power.at("after sending %s %.80s", k, payload); off != nil {
+		return off
+	}
+	return err
+}
+
+// store is a shop: a PC that may crash, and what survives it.
+type store struct {
+	*world
+	terminal *zvttest.Terminal
+	serial   bool
+	lines    sync.WaitGroup // the terminal's side of each connection
+	serving  chan struct{}  // capacity 1: a terminal has one line
+	opened   int
+}
+
+func newStore(t *testing.T, scenario string, serial bool) *store {
+	w, _ := memory(t)
+	terminal, err := zvttest.New(zvttest.Options{Scenario: scenario})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{world: w, terminal: terminal, serial: serial, serving: make(chan struct{}, 1)}
+	t.Cleanup(s.lines.Wait)
+	return s
+}
+
+// plugIn opens a line to the terminal.
+func (s *store) plugIn(p *power) func(context.Context) (frame.Stream, error) {
+	return func(ctx context.Context) (frame.Stream, error) {
+		if p.isOff() {
+			return nil, errPowerCut
+		}
+		here, there := net.Pipe()
+		s.opened++
+		s.lines.Add(1)
+		go func() {
+			defer s.lines.Done()
+			s.serving <- struct{}{}
+			defer func() { <-s.serving }()
+			if s.serial {
+				s.terminal.ServeSerial(context.Background(), there)
+			} else {
+				s.terminal.ServeTCP(context.Background(), there)
+			}
+			there.Close()
+		}()
+		return &line{Conn: here, power: p}, nil
+	}
+}
+
+// boot runs the agent until the power is cut or done holds, which is called
+// with the cloud's lock held.
+func (s *store) boot(p *power, what string, done func() bool) {
+	s.t.Helper()
+	device, err := zvt.New(zvt.Options{Open: s.plugIn(p), Serial: s.serial, Baud: 9600, Password: "000000", Currency: 978, ConfigByte: 0x8C})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := New(Options{
+		StateDir: s.dir, Time: s.time, Grace: time.Nanosecond,
+		Logger: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
+		Lanes:  []Lane{{ID: s.id, Link: "test", Terminal: device, End: &poweredEnd{s.bus.Agent(s.id), p}}},
+		HTTP:   s.options.HTTP,
+		cut:    func(when string) error { return p.at("%s a journal write", when) },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	s.waitFor(p, what, done)
+	cancel()
+	<-ended // with the power cut, its error means nothing
+}
+
+func (s *store) waitFor(p *power, what string, done func() bool) {
+	s.t.Helper()
+	deadline := time.NewTimer(6 * time.Hour)
+	defer deadline.Stop()
+	for {
+		s.cloud.mu.Lock()
+		ok, changed := done(), s.cloud.changed
+		s.cloud.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-p.off:
+			return
+		case <-changed:
+		case <-deadline.C:
+			s.t.Fatalf("cut %s: no %s", p.where, what)
+		}
+	}
+}
+
+// acted is what the terminal really did for an operation.
+var acted = map[device.Operation]zvttest.What{
+	device.EndOfDay:    zvttest.EndOfDay,
+	device.CheckUpdate: zvttest.Update,
+	device.OpenMenu:    zvttest.Menu,
+}
+
+// crash lets one operation run into a power cut at the n-th place; it returns
+// false if there are not so many places.
+func crash(t *testing.T, op device.Operation, scenario string, serial bool, n int) (more bool) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, scenario, serial)
+		uploads := &logServer{}
+		s.options.HTTP = &http.Client{Transport: uploads.client().Transport}
+		c := s.command("x", op)
+		c.ExpiresAt = transport.At(time.Now().Add(10 * time.Minute)) // a boot takes some seconds
+		if op == device.SendLogs {
+			c.Upload = &transport.Upload{URL: "https://logs.example.com/1"}
+		}
+		s.send(c)
+		isFinal := func() bool { return len(s.cloud.finals["x"]) > 0 }
+
+		first := newPower(n)
+		s.boot(first, "final report", isFinal)
+		more = first.isOff()
+		acts := len(s.terminal.Did(acted[op]))
+
+		s.boot(newPower(0), "final report on the second boot", isFinal)
+		second := len(s.terminal.Did(acted[op]))
+
+		openings := s.opened
+		third := newPower(0)
+		hellos := s.cloud.hellos
+		s.boot(third, "hello on the third boot", func() bool { return s.cloud.hellos > hellos+1 })
+
+		fail := func(format string, args ...any) {
+			t.Helper()
+			t.Errorf("cut %s: %s", first.where, fmt.Sprintf(format, args...))
+		}
+		if have := len(s.terminal.Did(acted[op])); have > 1 || op != device.SendLogs && have != second {
+			fail("the terminal acted %d times after the crash, %d after the second boot, %d after the third", acts, second, have)
+		}
+		for _, v := range s.terminal.Violations() {
+			if !strings.HasPrefix(v, "no answer") { // from a PC without power
+				fail("violation: %s", v)
+			}
+		}
+		if op != device.OpenMenu && s.opened != openings {
+			fail("the third boot talked to the terminal")
+		}
+		r := s.cloud.reportOf(t, "x")
+		if r.Error != nil && r.Error.Executed == transport.ExecutedNo && second > 0 {
+			fail("the report says executed: no, but the terminal did act: %+v", r.Error)
+		}
+		if r.State == transport.StateCompleted && second != 1 && op != device.SendLogs {
+			fail("the report says COMPLETED, but the terminal acted %d times", second)
+		}
+		if op == device.EndOfDay && first.seen && !hasTotals(r, s.terminal) {
+			fail("the totals that were seen are not in the report: %s", r.Result)
+		}
+		if op == device.SendLogs && (r.State != transport.StateCompleted || len(uploads.bodies) == 0) {
+			fail("%s with %d archives: %+v", r.State, len(uploads.bodies), r.Error)
+		}
+	})
+	return more
+}
+
+func hasTotals(r transport.Report, d *zvttest.Terminal) bool {
+	var result transport.EndOfDayResult
+	if json.Unmarshal(r.Result, &result) != nil || result.PurchasesAmount == nil || result.PurchasesCount == nil {
+		return false
+	}
+	count, amount := d.Did(zvttest.EndOfDay)[0].Totals.Sum()
+	return *result.PurchasesAmount == amount && *result.PurchasesCount == int64(count)
+}
+
+func TestCrash(t *testing.T) {
+	for _, tt := range []struct {
+		op       device.Operation
+		scenario string
+	}{
+		{device.EndOfDay, "success"},
+		{device.EndOfDay, "ingenico"},
+		{device.EndOfDay, "repeat-unsupported"}, // what was seen is all there is
+		{device.EndOfDay, "naive"},
+		{device.SendLogs, "success"},
+		{device.CheckUpdate, "success"},
+		{device.CheckUpdate, "update-none"},
+		{device.OpenMenu, "success"},
+		{device.OpenMenu, "menu-b"},
+	} {
+		for _, serial := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s %s serial=%v", tt.op, tt.scenario, serial), func(t *testing.T) {
+				t.Parallel()
+				places := 1
+				for crash(t, tt.op, tt.scenario, serial, places) {
+					places++
+				}
+				t.Logf("cut at %d places", places-1)
+				if places < 20 {
+					t.Errorf("only %d places to cut at: is the power connected?", places-1)
+				}
+			})
+		}
+	}
+}

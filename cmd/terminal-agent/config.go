@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"terminalops/device/link"
+	"terminalops/transport"
+)
+
+// The configuration is one TOML file; packaging/terminal-agent.toml is its
+// reference. It is strict: an unknown key is an error. What a person would
+// expect to say elsewhere can come from the environment or a flag, which win in
+// this order.
+
+// config is the file.
+type config struct {
+	StateDir   string           `toml:"state_dir"`
+	LogLevel   string           `toml:"log_level"`
+	ResolveFor duration         `toml:"resolve_for"`
+	Broker     brokerConfig     `toml:"broker"`
+	Commands   commandsConfig   `toml:"commands"`
+	Terminals  []terminalConfig `toml:"terminal"`
+}
+
+type brokerConfig struct {
+	URLs         []string `toml:"urls"`
+	Prefix       string   `toml:"prefix"`
+	CAFile       string   `toml:"ca_file"`
+	Proxy        string   `toml:"proxy"`
+	CertFile     string   `toml:"cert_file"`
+	KeyFile      string   `toml:"key_file"`
+	Username     string   `toml:"username"`
+	PasswordFile string   `toml:"password_file"`
+
+	password string // from the environment
+}
+
+type commandsConfig struct {
+	TrustedKeys string `toml:"trusted_keys"`
+}
+
+type terminalConfig struct {
+	ID       string    `toml:"id"`
+	Protocol string    `toml:"protocol"`
+	Link     string    `toml:"link"`
+	Baud     int       `toml:"baud"`
+	StopBits int       `toml:"stop_bits"`
+	Timezone string    `toml:"timezone"`
+	ZVT      zvtConfig `toml:"zvt"`
+
+	// Credentials of its own, instead of the broker's.
+	CertFile     string `toml:"cert_file"`
+	KeyFile      string `toml:"key_file"`
+	Username     string `toml:"username"`
+	PasswordFile string `toml:"password_file"`
+
+	address  link.Address   // Link, parsed
+	location *time.Location // Timezone, loaded
+}
+
+type zvtConfig struct {
+	Password   string   `toml:"password"`
+	Currency   int      `toml:"currency"`
+	ConfigByte *int     `toml:"config_byte"`
+	Receipt    string   `toml:"receipt"`
+	T1         duration `toml:"t1"`
+	T3         duration `toml:"t3"`
+	T4         duration `toml:"t4"`
+}
+
+// duration is a time.Duration written as in "1s".
+type duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("want a time such as \"200ms\" or \"24h\", have %q", text)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+// Defaults. T1 is longer than the specification's 200 ms: USB adapters deliver
+// in bursts with longer gaps, and a longer T1 costs nothing on a good line
+// (our decision).
+const (
+	defaultPrefix     = "terminals"
+	defaultBaud       = 9600
+	defaultStopBits   = 2
+	defaultCurrency   = 978
+	defaultConfigByte = 0x8C
+	defaultT1         = time.Second
+)
+
+// loadConfig reads the file, the environment and the flags, and checks what can
+// be checked without touching anything. Every error is a configError.
+func loadConfig(args []string, stdout io.Writer, getenv func(string) string) (*config, error) {
+	flags := pflag.NewFlagSet("terminal-agent run", pflag.ContinueOnError)
+	flags.SetOutput(stdout)
+	flags.SortFlags = false
+	file := flags.String("config", getenv("TERMINAL_AGENT_CONFIG"), "configuration file (TERMINAL_AGENT_CONFIG)")
+	stateDir := flags.String("state-dir", getenv("TERMINAL_AGENT_STATE_DIR"), "instead of state_dir (TERMINAL_AGENT_STATE_DIR)")
+	urls := flags.StringSlice("broker-url", strings.FieldsFunc(getenv("TERMINAL_AGENT_BROKER_URLS"), func(r rune) bool { return r == ',' || r == ' ' }),
+		"instead of broker.urls; may be repeated (TERMINAL_AGENT_BROKER_URLS)")
+	username := flags.String("broker-username", getenv("TERMINAL_AGENT_BROKER_USERNAME"), "instead of broker.username (TERMINAL_AGENT_BROKER_USERNAME)")
+	passwordFile := flags.String("broker-password-file", getenv("TERMINAL_AGENT_BROKER_PASSWORD_FILE"),
+		"instead of broker.password_file (TERMINAL_AGENT_BROKER_PASSWORD_FILE; the password itself: TERMINAL_AGENT_BROKER_PASSWORD)")
+	level := flags.String("log-level", getenv("TERMINAL_AGENT_LOG_LEVEL"), "instead of log_level: debug, info, warn, error (TERMINAL_AGENT_LOG_LEVEL)")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, err
+		}
+		return nil, configError{err}
+	}
+	if flags.NArg() > 0 {
+		return nil, configError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	if *file == "" {
+		return nil, configError{errors.New("no configuration: give --config FILE")}
+	}
+	content, err := os.ReadFile(*file)
+	if err != nil {
+		return nil, configError{err}
+	}
+	c, err := parseConfig(content)
+	if err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", *file, err)}
+	}
+	override(&c.StateDir, *stateDir)
+	override(&c.Broker.Username, *username)
+	override(&c.Broker.PasswordFile, *passwordFile)
+	override(&c.LogLevel, *level)
+	if len(*urls) > 0 {
+		c.Broker.URLs = *urls
+	}
+	c.Broker.password = getenv("TERMINAL_AGENT_BROKER_PASSWORD")
+	if err := c.check(content); err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", *file, err)}
+	}
+	return c, nil
+}
+
+func override(value *string, by string) {
+	if by != "" {
+		*value = by
+	}
+}
+
+// parseConfig reads the file's text.
+func parseConfig(content []byte) (*config, error) {
+	var c config
+	decoder := toml.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&c)
+	var strict *toml.StrictMissingError
+	var decode *toml.DecodeError
+	switch {
+	case errors.As(err, &strict):
+		first := strict.Errors[0]
+		line, _ := first.Position()
+		return nil, fmt.Errorf("line %d: unknown key %s", line, strings.Join(first.Key(), "."))
+	case errors.As(err, &decode):
+		line, column := decode.Position()
+		return nil, fmt.Errorf("line %d, column %d: %s", line, column, strings.TrimPrefix(decode.Error(), "toml: "))
+	case err != nil:
+		return nil, err
+	}
+	return &c, nil
+}
+
+// check fills in defaults, and finds what is missing or contradicts itself.
+func (c *config) check(content []byte) error {
+	if c.StateDir == "" {
+		return errors.New("state_dir is missing: the directory for the journal")
+	}
+	if !filepath.IsAbs(c.StateDir) {
+		return fmt.Errorf("state_dir %q: want an absolute path", c.StateDir)
+	}
+	if _, err := c.level(); err != nil {
+		return err
+	}
+	if c.Commands.TrustedKeys != "" {
+		return fmt.Errorf("%s: commands.trusted_keys: this version cannot verify signed commands yet; it does not run without the check that was asked for",
+			lineOf(content, "commands", 0, "trusted_keys"))
+	}
+	if len(c.Broker.URLs) == 0 {
+		return errors.New(`broker.urls is missing: for instance urls = ["tls://broker.example.com:8883"]`)
+	}
+	if c.Broker.Prefix == "" {
+		c.Broker.Prefix = defaultPrefix
+	}
+	if len(c.Terminals) == 0 {
+		return errors.New("no [[terminal]]: nothing to do")
+	}
+	ids, links := map[string]bool{}, map[link.Address]bool{}
+	for i := range c.Terminals {
+		t := &c.Terminals[i]
+		where := func(key string) string {
+			return fmt.Sprintf("%s: terminal %q: %s", lineOf(content, "terminal", i, key), t.ID, key)
+		}
+		if err := t.check(where); err != nil {
+			return err
+		}
+		if ids[t.ID] {
+			return fmt.Errorf("%s: another [[terminal]] has this id", where("id"))
+		}
+		if links[t.address] {
+			return fmt.Errorf("%s %q: another [[terminal]] has this link", where("link"), t.Link)
+		}
+		ids[t.ID], links[t.address] = true, true
+	}
+	return nil
+}
+
+// check fills in the defaults of one terminal. where names a key and its line.
+func (t *terminalConfig) check(where func(key string) string) (err error) {
+	if !transport.ValidTerminalID(t.ID) {
+		return fmt.Errorf("%s: want 1 to 64 letters, digits, '-' or '_'", where("id"))
+	}
+	switch t.Protocol {
+	case "zvt":
+	case "kit", "helper":
+		return fmt.Errorf("%s %q: this version speaks zvt only", where("protocol"), t.Protocol)
+	default:
+		return fmt.Errorf("%s %q: want zvt", where("protocol"), t.Protocol)
+	}
+	if t.address, err = link.Parse(t.Link); err != nil {
+		return fmt.Errorf("%s: %w", where("link"), err)
+	}
+	t.location = time.Local
+	if t.Timezone != "" {
+		if t.location, err = time.LoadLocation(t.Timezone); err != nil {
+			return fmt.Errorf("%s %q: want a name such as Europe/Berlin: %w", where("timezone"), t.Timezone, err)
+		}
+	}
+	if t.Baud == 0 {
+		t.Baud = defaultBaud
+	}
+	if t.StopBits == 0 {
+		t.StopBits = defaultStopBits
+	}
+	z := &t.ZVT
+	if z.Currency == 0 {
+		z.Currency = defaultCurrency
+	}
+	if z.ConfigByte == nil {
+		b := defaultConfigByte
+		z.ConfigByte = &b
+	}
+	if *z.ConfigByte < 1 || *z.ConfigByte > 0xFF {
+		return fmt.Errorf("%s %#x: want one byte, not 0", where("config_byte"), *z.ConfigByte)
+	}
+	if z.T1 == 0 {
+		z.T1 = duration(defaultT1)
+	}
+	return nil
+}
+
+// level is log_level, parsed.
+func (c *config) level() (slog.Level, error) {
+	if c.LogLevel == "" {
+		return slog.LevelInfo, nil
+	}
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return 0, fmt.Errorf("log_level %q: want debug, info, warn or error", c.LogLevel)
+	}
+	return l, nil
+}
+
+var header = regexp.MustCompile(`^\s*\[+\s*([A-Za-z_.]+)\s*\]+`)
+
+// lineOf finds the line of a key in the n-th table of a name or in a table
+// below it, for messages; the line of the table if the key is not there.
+func lineOf(content []byte, table string, n int, key string) string {
+	found, number := 0, -1
+	inside := false
+	for i, line := range strings.Split(string(content), "\n") {
+		if m := header.FindStringSubmatch(line); m != nil {
+			if m[1] == table {
+				number++
+			}
+			inside = number == n && (m[1] == table || strings.HasPrefix(m[1], table+"."))
+			if inside && m[1] == table {
+				found = i + 1
+			}
+		}
+		name, _, isPair := strings.Cut(line, "=")
+		if inside && isPair && strings.TrimSpace(name) == key {
+			return fmt.Sprint("line ", i+1)
+		}
+	}
+	return fmt.Sprint("line ", found)
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func noEnv(string) string { return "" }
+
+// load loads text as a configuration file.
+func load(t *testing.T, text string, args ...string) (*config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return loadConfig(append([]string{"--config", path}, args...), io.Discard, noEnv)
+}
+
+// stateDir is an absolute path everywhere.
+var stateDir = filepath.ToSlash(os.TempDir())
+
+func minimal() string {
+	return `state_dir = "` + stateDir + `"
+[broker]
+urls = ["tcp://127.0.0.1:1883"]
+[[terminal]]
+id = "T1"
+protocol = "zvt"
+link = "tcp:127.0.0.1:20007"
+`
+}
+
+func TestMinimalConfig(t *testing.T) {
+	c, err := load(t, minimal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal := c.Terminals[0]
+	if c.Broker.Prefix != "terminals" || terminal.Baud != 9600 || terminal.StopBits != 2 || *terminal.ZVT.ConfigByte != 0x8C || terminal.ZVT.Currency != 978 {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	second := "[[terminal]]\nid = \"T2\"\nprotocol = \"zvt\"\nlink = \"tcp:127.0.0.1:20008\"\n"
+	tests := []struct{ name, text, want string }{
+		{"unknown key", strings.Replace(minimal(), "id =", "idd =", 1), "line 5: unknown key terminal.idd"},
+		{"not TOML", strings.Replace(minimal(), `"T1"`, `T1`, 1), "line 5, column"},
+		{"wrong type", strings.Replace(minimal(), `"T1"`, `1`, 1), "line 5"},
+		{"no state_dir", strings.Replace(minimal(), "state_dir", "#", 1), "state_dir is missing"},
+		{"relative state_dir", strings.Replace(minimal(), stateDir, "state", 1), "absolute"},
+		{"no broker", strings.Replace(minimal(), "urls", "#", 1), "broker.urls is missing"},
+		{"no terminal", minimal()[:strings.Index(minimal(), "[[")], "no [[terminal]]"},
+		{"bad id", strings.Replace(minimal(), `"T1"`, `"T 1"`, 1), `line 5: terminal "T 1": id`},
+		{"unknown protocol", strings.Replace(minimal(), `"zvt"`, `"zvb"`, 1), `line 6: terminal "T1": protocol "zvb"`},
+		{"protocol of a later version", strings.Replace(minimal(), `"zvt"`, `"kit"`, 1), "speaks zvt only"},
+		{"bad link", strings.Replace(minimal(), "tcp:127", "ftp:127", 1), "line 7"},
+		{"same id", minimal() + strings.Replace(second, "T2", "T1", 1), "line 9: terminal \"T1\": id: another"},
+		{"same link", minimal() + strings.Replace(second, "20008", "20007", 1), "line 11: terminal \"T2\": link"},
+		{"bad time zone", minimal() + "timezone = \"Mars/Olympus\"\n", "line 8"},
+		{"bad time", minimal() + "[terminal.zvt]\nt1 = \"fast\"\n", "want a time"},
+		{"bad config byte", minimal() + "[terminal.zvt]\nconfig_byte = 300\n", "line 9: terminal \"T1\": config_byte 0x12c"},
+		{"signed commands", minimal() + "[commands]\ntrusted_keys = \"keys.json\"\n", "line 9: commands.trusted_keys: this version cannot verify"},
+		{"bad level", "log_level = \"loud\"\n" + minimal(), "log_level"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.text)
+			var wrong configError
+			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFlagsAndEnvironment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	if err := os.WriteFile(path, []byte(minimal()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{
+		"TERMINAL_AGENT_CONFIG":          path,
+		"TERMINAL_AGENT_BROKER_URLS":     "tls://a:8883,tls://b:8883",
+		"TERMINAL_AGENT_BROKER_USERNAME": "from the environment",
+		"TERMINAL_AGENT_BROKER_PASSWORD": "secret",
+	}
+	c, err := loadConfig([]string{"--broker-username", "from the flag"}, io.Discard, func(k string) string { return env[k] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Broker.URLs) != 2 || c.Broker.Username != "from the flag" || c.Broker.password != "secret" {
+		t.Errorf("have %+v", c.Broker)
+	}
+}
+
+// The shipped configuration loads, and so it does with every line in use.
+func TestReferenceConfig(t *testing.T) {
+	content, err := os.ReadFile("../../packaging/terminal-agent.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(content), "/var/lib/terminal-agent", stateDir, 1)
+	if _, err := load(t, text); err != nil {
+		t.Error(err)
+	}
+	var all []string
+	for _, line := range strings.Split(text, "\n") {
+		if rest, isComment := strings.CutPrefix(line, "#"); isComment && !strings.HasPrefix(rest, " ") && strings.Contains(rest, "=") {
+			line = rest
+		}
+		all = append(all, line)
+	}
+	if _, err := load(t, strings.Join(all, "\n")); err != nil {
+		t.Error("with every line in use:", err)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	tests := []struct {
+		args []string
+		code int
+		says string
+	}{
+		{nil, exitConfig, "Usage"},
+		{[]string{"dance"}, exitConfig, `unknown command "dance"`},
+		{[]string{"version"}, exitOK, "terminal-agent "},
+		{[]string{"--help"}, exitOK, "Usage"},
+		{[]string{"run", "--help"}, exitOK, "--config"},
+		{[]string{"run"}, exitConfig, "--config FILE"},
+		{[]string{"run", "--config", "/nowhere/agent.toml"}, exitConfig, "/nowhere/agent.toml"},
+		{[]string{"run", "--loud"}, exitConfig, "--loud"},
+	}
+	for _, tt := range tests {
+		var out bytes.Buffer
+		if code := run(context.Background(), tt.args, &out, &out, noEnv); code != tt.code || !strings.Contains(out.String(), tt.says) {
+			t.Errorf("%v: exit code %d, %q; want %d, %q", tt.args, code, out.String(), tt.code, tt.says)
+		}
+	}
+}
