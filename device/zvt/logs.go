@@ -150,7 +150,8 @@ func (r *logReader) readFile(ctx context.Context, id byte, name string, room int
 	if err != nil && len(file.data) > 0 {
 		r.remarks = append(r.remarks, fmt.Sprintf("%s is not whole: %v", name, err))
 	}
-	if put := r.put(name, maskFile(file.tail()), file.dropped()); put != nil {
+	content, dropped := file.masked()
+	if put := r.put(name, content, dropped); put != nil {
 		return put
 	}
 	return r.tolerate(err)
@@ -262,19 +263,18 @@ func (a *assembly) keepFrom(offset int64) {
 	a.base = offset
 }
 
-// tail is what is kept, from the beginning of a line: half a card number could
-// not be recognised any more.
-func (a *assembly) tail() []byte {
+// masked is what is kept, without card numbers, and how many bytes of the file
+// are missing before it. It begins with a line, or far enough behind the cut: half
+// a card number cannot be recognised. So it is masked first, and then cut.
+func (a *assembly) masked() (content []byte, dropped int64) {
+	content = maskFile(a.data)
 	if a.base == 0 {
-		return a.data
+		return content, 0
 	}
 	const longest = 64 // of a card number, packed or not, with spaces
-	cut := min(longest, len(a.data))
-	if newline := bytes.IndexByte(a.data, '\n'); newline >= 0 && newline < 4096 {
+	cut := min(longest, len(content))
+	if newline := bytes.IndexByte(content, '\n'); newline >= 0 && newline < 4096 {
 		cut = newline + 1
 	}
-	return a.data[cut:]
+	return content[cut:], a.base + int64(cut)
 }
-
-// dropped is the number of bytes before the tail.
-func (a *assembly) dropped() int64 { return a.base + int64(len(a.data)-len(a.tail())) }

@@ -1,0 +1,144 @@
+package zvt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/zvt/apdu"
+)
+
+func TestNear(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("no time zones on this machine")
+	}
+	for _, test := range []struct {
+		clock clock
+		at    string
+		want  string
+	}{
+		{clock{0, 6, 29, 22, 0, 5}, "2026-06-29T20:00:07Z", "2026-06-29T22:00:05+02:00"},
+		{clock{0, 12, 31, 23, 59, 58}, "2026-12-31T23:00:03Z", "2026-12-31T23:59:58+01:00"},
+		{clock{0, 1, 1, 0, 0, 2}, "2026-12-31T22:59:59Z", "2027-01-01T00:00:02+01:00"},
+		{clock{0, 2, 29, 12, 0, 0}, "2027-12-01T12:00:00Z", "2028-02-29T12:00:00+01:00"},
+		{clock{2019, 3, 31, 10, 59, 37}, "2026-06-29T20:00:07Z", "2019-03-31T10:59:37+02:00"},
+		{clock{0, 2, 30, 0, 0, 0}, "2026-06-29T20:00:07Z", "0001-01-01T00:00:00Z"},
+	} {
+		at, err := time.Parse(time.RFC3339, test.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := test.clock.near(at, berlin).Format(time.RFC3339); got != test.want {
+			t.Errorf("%+v near %s: %s, want %s", test.clock, test.at, got, test.want)
+		}
+	}
+}
+
+func block(at int64, s string) apdu.File {
+	offset := uint64(at)
+	f := apdu.File{Offset: &offset, Block: []byte(s)}
+	if at < 0 {
+		f.Offset = nil
+	}
+	return f
+}
+
+func TestAssembly(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		room    int64
+		blocks  []apdu.File
+		want    string
+		dropped int64
+	}{
+		{"in order", 100, []apdu.File{block(0, "ab"), block(2, "cd")}, "abcd", 0},
+		{"without offsets", 100, []apdu.File{block(-1, "ab"), block(-1, "cd")}, "abcd", 0},
+		{"out of order", 100, []apdu.File{block(2, "cd"), block(0, "ab")}, "abcd", 0},
+		{"one again", 100, []apdu.File{block(0, "ab"), block(0, "ab"), block(2, "cd")}, "abcd", 0},
+		{"one missing", 100, []apdu.File{block(0, "ab"), block(4, "ef")}, "ab??ef", 0},
+		{"too much, from a line on", 8, []apdu.File{block(0, "1234\n5678\n"), block(10, "90\n")}, "90\n", 10},
+		{"too much at once", 4, []apdu.File{block(0, "123456\n789\n")}, "", 11},
+		{"from far behind", 8, []apdu.File{block(0, "ab\n"), block(1<<39, "cd\n")}, "", 1<<39 + 3},
+		{"an offset nobody has", 8, []apdu.File{block(1<<50, "ab\n")}, "ab\n", 0},
+		{"no room", 0, []apdu.File{block(0, "ab\n")}, "", 3},
+	} {
+		a := &assembly{room: test.room}
+		for _, b := range test.blocks {
+			a.add(b)
+		}
+		if int64(len(a.data)) > test.room {
+			t.Errorf("%s: keeps %d bytes, room for %d", test.name, len(a.data), test.room)
+		}
+		if got, dropped := a.masked(); string(got) != test.want || dropped != test.dropped {
+			t.Errorf("%s: %q, %d dropped; want %q, %d", test.name, got, dropped, test.want, test.dropped)
+		}
+	}
+}
+
+// TestHalfACardNumber: what room cuts in two cannot be recognised any more.
+func TestHalfACardNumber(t *testing.T) {
+	for room := int64(1); room < 200; room++ {
+		a := &assembly{room: room}
+		a.add(block(0, strings.Repeat("x", 150)+"4111111111111111"+strings.Repeat("x", 20)))
+		if content, _ := a.masked(); bytes.Count(content, []byte("1")) > 9 {
+			t.Fatalf("room %d: %s", room, content)
+		}
+	}
+}
+
+func TestMaskFile(t *testing.T) {
+	packed := append([]byte("\x00\x22\xF0\xF8"), 0x41, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x00, 0x01)
+	if got := fmt.Sprintf("%X", maskFile(packed)); strings.Contains(got, "4111111111111111") || !strings.Contains(got, "411111EE") || len(got) != 2*len(packed) {
+		t.Errorf("packed: %s", got)
+	}
+	shifted := []byte{0x00, 0xF4, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x1F}
+	if got := fmt.Sprintf("%X", maskFile(shifted)); strings.Contains(got, "4111111111111111") {
+		t.Errorf("packed, half a byte later: %s", got)
+	}
+	text := []byte("karte 4111 1111 1111 1111\nschön 12345678\n")
+	if got := string(maskFile(text)); got != "karte 4111 11** **** 1111\nschön 12345678\n" {
+		t.Errorf("text: %s", got)
+	}
+	latin1 := []byte("sch\xF6n 31323334353637383930\n")
+	if got := maskFile(latin1); !bytes.HasPrefix(got, []byte("sch\xF6n 3132")) {
+		t.Errorf("Latin-1: %q", got)
+	}
+}
+
+// TestReceiptIsBounded: a terminal that prints for ever does not fill the disk.
+func TestReceiptIsBounded(t *testing.T) {
+	w := &fullWitness{}
+	l := &ledger{witness: w, charset: apdu.Auto, log: slog.New(slog.DiscardHandler)}
+	for range 2000 {
+		l.hear(apdu.PrintLine{Text: []byte("a line of a receipt that does not end ")})
+	}
+	a := l.account()
+	size := 0
+	for _, line := range a.lines {
+		size += len(line) + 1
+	}
+	if size > maxReceipt || size < maxReceipt-100 || !a.truncated {
+		t.Errorf("%d bytes kept, truncated %v", size, a.truncated)
+	}
+	if w.records > len(a.lines)+1 {
+		t.Errorf("%d records for %d lines", w.records, len(a.lines))
+	}
+}
+
+// fullWitness is a device.Witness whose disk is full: the evidence is known all
+// the same.
+type fullWitness struct{ records int }
+
+func (w *fullWitness) Begin(any) error { return nil }
+func (w *fullWitness) Progress(string) {}
+
+func (w *fullWitness) Record(string, any) (device.Evidence, error) {
+	w.records++
+	return device.Evidence{}, errors.New("disk full")
+}

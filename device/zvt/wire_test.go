@@ -1,0 +1,530 @@
+package zvt_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"terminalops/device"
+	"terminalops/device/zvt"
+	"terminalops/device/zvt/frame"
+)
+
+// These tests do not trust zvttest, which shares our codec: the terminal is a
+// list of bytes here, those of zvt.md 1.3, 4.0 and 6.
+
+// Frames that occur everywhere (zvt.md 4.0), as on TCP.
+const (
+	registration = "06 00 15 00 00 00 8C 09 78 06 0D 26 04 0A 02 06 D3 12 01 40 1A 02 04 00"
+	enquiry      = "05 01 03 00 00 00"
+	endOfDay     = "06 50 03 00 00 00"
+	repeatLast   = "06 20 05 00 00 00 03 03"
+	repeatEOD    = "06 20 0B 00 00 00 03 01 06 04 1F 01 01 04"
+	openMenu     = "08 01 03 00 00 00"
+	softUpdate   = "08 10 00"
+	ack          = "80 00 00"
+	complete     = "06 0F 00"
+	ready        = "06 0F 0B F0 F0 F7 32 2E 31 34 2E 31 35 00" // vector 9
+	pleaseWait   = "04 FF 01 17"                               // vector 21
+
+	// Vector 25: an end of day as recorded, with its length byte put in.
+	totals = "04 0F 49 27 00 04 00 00 00 00 26 00 0C 10 59 37 0D 03 31 60 F0 F5 F3 00 68 00 71 04 00 00 00 00 26 00" +
+		"00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00"
+)
+
+// peer is the terminal's end of a link.
+type peer struct {
+	t *testing.T
+	net.Conn
+}
+
+func unhex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// hears wants exactly these bytes next.
+func (p *peer) hears(s string) {
+	p.t.Helper()
+	want := unhex(p.t, s)
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(p, got); err != nil || string(got) != string(want) {
+		p.t.Errorf("heard % X, %v\nwant  % X", got[:n], err, want)
+	}
+}
+
+func (p *peer) says(s string) {
+	p.t.Helper()
+	if _, err := p.Write(unhex(p.t, s)); err != nil {
+		p.t.Errorf("says %s: %v", s, err)
+	}
+}
+
+// tells says something that has to be answered 80 00 00.
+func (p *peer) tells(s string) { p.t.Helper(); p.says(s); p.hears(ack) }
+
+// hearsNothing wants silence for so long.
+func (p *peer) hearsNothing(d time.Duration) {
+	p.t.Helper()
+	p.SetReadDeadline(time.Now().Add(d))
+	b := make([]byte, 64)
+	if n, _ := p.Read(b); n > 0 {
+		p.t.Errorf("heard % X, want silence for %v", b[:n], d)
+	}
+	p.SetReadDeadline(time.Time{})
+}
+
+// prepares is Registration and Status-Enquiry.
+func (p *peer) prepares() {
+	p.t.Helper()
+	p.hears(registration)
+	p.says(ack)
+	p.tells("06 0F 00")
+	p.hears(enquiry)
+	p.says(ack)
+	p.tells(ready)
+}
+
+// accepts is the acting command and its 80 00 00.
+func (p *peer) accepts(command string) {
+	p.t.Helper()
+	p.prepares()
+	p.hears(command)
+	p.says(ack)
+}
+
+// play runs test in a bubble, with an adapter whose links lead to the scripts in
+// turn.
+func play(t *testing.T, change func(*zvt.Options), test func(t *testing.T, z *zvt.Terminal), scripts ...func(*peer)) {
+	synctest.Test(t, func(t *testing.T) {
+		next := 0
+		o := zvt.Options{Location: time.UTC}
+		o.Open = func(context.Context) (frame.Stream, error) {
+			if next == len(scripts) {
+				return nil, errors.New("nobody there")
+			}
+			ours, theirs := net.Pipe()
+			script := scripts[next]
+			next++
+			go func() {
+				script(&peer{t, theirs})
+				theirs.Close()
+			}()
+			return ours, nil
+		}
+		if change != nil {
+			change(&o)
+		}
+		z, err := zvt.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, z)
+		synctest.Wait()
+		if next != len(scripts) {
+			t.Errorf("opened the link %d times, want %d", next, len(scripts))
+		}
+	})
+}
+
+// at sets the clock of a bubble, which begins on 2000-01-01, by waiting.
+func at(t *testing.T, when string) {
+	t.Helper()
+	moment, err := time.Parse(time.DateTime, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(moment))
+}
+
+func execute(t *testing.T, z *zvt.Terminal, op device.Operation, e *entry) (device.Outcome, error) {
+	return z.Execute(t.Context(), device.Request{Operation: op}, e)
+}
+
+func resolve(t *testing.T, z *zvt.Terminal, op device.Operation, e *entry) (device.Outcome, error) {
+	return z.Resolve(t.Context(), device.Request{Operation: op}, e.past(), e)
+}
+
+func TestEndOfDayOnTheWire(t *testing.T) {
+	var said []string
+	e := &entry{}
+	// Every record is made before the terminal hears the answer.
+	e.onRecord = func(kind string) { said = append(said, "record "+kind) }
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		at(t, "2021-03-31 10:59:30")
+		o, err := execute(t, z, device.EndOfDay, e)
+		if err != nil || o.Failure != nil {
+			t.Fatal(err, o.Failure)
+		}
+		r := totalsOf(t, ending{outcome: o})
+		if *r.PurchasesCount != 4 || *r.PurchasesAmount != 2600 || r.Currency != "" ||
+			!r.TerminalTime.Equal(time.Date(2021, 3, 31, 10, 59, 37, 0, time.UTC)) ||
+			len(r.Receipt) != 2 || r.Receipt[1] != "** KASSENSCHNITT **" {
+			b, _ := json.Marshal(r)
+			t.Errorf("%s", b)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.tells("04 FF 14 17 03 06 10 24 0E 07 0C 42 69 74 74 65 20 77 61 72 74 65 6E") // vector 43
+		answers := func(message string) {
+			p.says(message)
+			p.hears(ack)
+			said = append(said, "answered")
+		}
+		answers(totals)
+		answers("06 D1 17 00 20 20 20 20 20 20 20 20 20 4B 61 73 73 65 6E 73 63 68 6E 69 74 74")
+		answers("06 D1 14 40 2A 2A 20 4B 41 53 53 45 4E 53 43 48 4E 49 54 54 20 2A 2A")
+		answers("06 D1 01 81")
+		answers(complete)
+	})
+	want := "record accepted,record totals,answered,record printed,answered,record printed,answered,answered,record completed,answered"
+	if got := strings.Join(said, ","); got != want {
+		t.Errorf("order %s\nwant  %s", got, want)
+	}
+	if len(e.texts) == 0 || e.texts[0] != "Bitte warten" {
+		t.Errorf("progress %q", e.texts)
+	}
+}
+
+func TestEndOfDayOnASerialLine(t *testing.T) {
+	const serialAck = "10 02 80 00 00 10 03 F5 1F"
+	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.EndOfDay, &entry{})
+		if err != nil || o.Failure == nil || o.Failure.Code != "77" {
+			t.Errorf("%+v, %v", o.Failure, err)
+		}
+	}, func(p *peer) {
+		p.hears("10 02 06 00 15 00 00 00 8C 09 78 06 0D 26 04 0A 02 06 D3 12 01 40 1A 02 04 00 10 03 E8 74")
+		p.says("06 " + serialAck)
+		p.hears("06")
+		p.says("10 02 06 0F 00 10 03 C6 33")
+		p.hears("06 " + serialAck)
+		p.says("06")
+		p.hears("10 02 05 01 03 00 00 00 10 03 DF DB")
+		p.says("06 " + serialAck)
+		p.hears("06")
+		p.says("10 02 06 0F 0B F0 F0 F7 32 2E 31 34 2E 31 35 00 10 03 B1 11")
+		p.hears("06 " + serialAck)
+		p.says("06")
+		p.hears("10 02 06 50 03 00 00 00 10 03 FB 37")
+		p.says("06 " + serialAck)
+		p.hears("06")
+		p.says("10 02 06 1E 01 77 10 03 F0 83")
+		p.hears("06 " + serialAck)
+		p.says("06")
+	})
+}
+
+// TestOtherCommandsOnTheWire: the frames that make a terminal act, as in 4.0.
+func TestOtherCommandsOnTheWire(t *testing.T) {
+	for op, command := range map[device.Operation]string{device.CheckUpdate: softUpdate, device.OpenMenu: openMenu} {
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			o, err := execute(t, z, op, &entry{})
+			if err != nil || o.Failure == nil || o.Failure.Cause != device.Unsupported || o.Failure.Executed != device.No {
+				t.Errorf("%s: %+v, %v", op, o.Failure, err)
+			}
+		}, func(p *peer) {
+			p.prepares()
+			p.hears(command)
+			p.says("84 83 00")
+		})
+	}
+}
+
+// TestFailureCodes: what an end with an error code says about what was done.
+func TestFailureCodes(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		says []string
+		want string
+	}{
+		{"a code that means nothing was done", []string{"06 1E 01 77"}, "refused 77 executed no"},
+		{"a code that leaves it open", []string{"06 1E 01 66"}, "unknown 66 executed unknown"},
+		{"a system error", []string{"06 1E 01 FF"}, "unknown FF executed unknown"},
+		{"no code at all", []string{"06 1E 00"}, "unknown 00 executed unknown"},
+		{"any code after the totals", []string{totals, "06 1E 01 77"}, "unknown 77 executed yes"},
+		{"busy", []string{"06 1E 01 9C"}, "busy 9C executed no"},
+		{"completed with an error", []string{"06 0F 02 27 64"}, "unknown 64 executed unknown"},
+		{"card complete's update follows", []string{totals, "06 0F 02 27 E0"}, "done"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+				o, err := execute(t, z, device.EndOfDay, &entry{})
+				if got := (ending{outcome: o, err: err}).String(); got != test.want {
+					t.Errorf("%s, want %s", got, test.want)
+				}
+				if f := o.Failure; f != nil && f.Executed == device.Yes && *totalsOf(t, ending{outcome: o}).PurchasesAmount != 2600 {
+					t.Error("the totals are lost")
+				}
+			}, func(p *peer) {
+				p.accepts(endOfDay)
+				for _, s := range test.says {
+					p.tells(s)
+				}
+			})
+		})
+	}
+}
+
+// TestStrays: answers that belong to nothing, and an end that has no beginning.
+func TestStrays(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		_, err := execute(t, z, device.EndOfDay, e)
+		if err == nil || errors.Is(err, device.ErrNotStarted) || e.began != 1 {
+			t.Errorf("began %d times, %v: want in doubt", e.began, err)
+		}
+		o, err := resolve(t, z, device.EndOfDay, e)
+		if err != nil || o.Failure != nil {
+			t.Errorf("%+v, %v: want the end that was heard late", o.Failure, err)
+		}
+	}, func(p *peer) {
+		p.prepares()
+		p.hears(endOfDay)
+		p.tells(complete) // of something earlier: no 80 00 was before it
+		time.Sleep(7 * time.Second)
+		p.says(ack) // late, past T3: only now it is accepted
+		p.says("84 83 00")
+		p.says(ack)
+		p.tells(totals)
+		p.tells(complete)
+	})
+}
+
+// TestT4: 04 FF may make it longer, and every message begins it again.
+func TestT4(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.EndOfDay, &entry{})
+		if err != nil || o.Failure != nil {
+			t.Errorf("%+v, %v", o.Failure, err)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		for range 3 {
+			time.Sleep(179 * time.Second)
+			p.tells(pleaseWait)
+		}
+		p.tells("04 FF 02 17 10")
+		time.Sleep(599 * time.Second)
+		p.tells(totals)
+		time.Sleep(599 * time.Second)
+		p.tells(complete)
+	})
+}
+
+// TestLateTotals: T4 is over, the terminal was given up, and then it speaks.
+func TestLateTotals(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+			t.Fatal("want in doubt")
+		}
+		if _, err := resolve(t, z, device.EndOfDay, e); !errors.Is(err, device.ErrUnreachable) {
+			t.Fatalf("%v, want unreachable", err)
+		}
+		o, err := resolve(t, z, device.EndOfDay, e)
+		if err != nil || o.Failure != nil || *totalsOf(t, ending{outcome: o}).PurchasesAmount != 2600 {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.hearsNothing(180 * time.Second)
+		time.Sleep(time.Second)
+		p.hears(registration) // to which it says nothing
+		time.Sleep(20 * time.Second)
+		p.tells(totals)
+		p.tells(complete)
+	})
+}
+
+// TestStillTalking: in place of an answer to our question the terminal goes on.
+func TestStillTalking(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+			t.Fatal("want in doubt")
+		}
+		o, err := resolve(t, z, device.EndOfDay, e)
+		if err != nil || o.Failure != nil || *totalsOf(t, ending{outcome: o}).PurchasesAmount != 2600 {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.hears(registration) // after T4
+		p.tells(totals)
+		p.tells(complete)
+	})
+}
+
+// TestLateAnswer: when the disk takes longer than T3, the terminal has gone on.
+// What it said is evidence, but there is no answer to it any more.
+func TestLateAnswer(t *testing.T) {
+	e := &entry{}
+	e.onRecord = func(kind string) {
+		if kind == "totals" {
+			time.Sleep(6 * time.Second)
+		}
+	}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.EndOfDay, e)
+		if err != nil || *totalsOf(t, ending{outcome: o}).PurchasesAmount != 2600 {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.says(totals)
+		p.hearsNothing(10 * time.Second)
+		p.tells(complete)
+	})
+}
+
+// TestOwnReceiptOnly: what Repeat Receipt brings is not always ours.
+func TestOwnReceiptOnly(t *testing.T) {
+	const payment = "04 0F 10 27 00 04 00 00 00 00 19 90 0C 11 00 00 0D 03 31"
+	for _, test := range []struct {
+		name, now string
+		mark      string
+		repeats   string
+		want      string
+	}{
+		{"ours", "2021-03-31 10:59:30", "{}", totals, "done"},
+		{"ours, new year's eve of the clocks", "2021-03-31 11:00:30", "{}", totals, "done"},
+		{"yesterday's", "2021-04-01 10:59:30", "{}", totals, unknown},
+		{"an hour ago", "2021-03-31 12:00:00", "{}", totals, unknown},
+		{"last year's", "2022-03-31 11:30:00", "{}", totals, unknown},
+		{"the one before, a minute ago", "2021-03-31 11:00:00",
+			`{"last":{"amount":2600,"time":{"month":3,"day":31,"hour":10,"minute":59,"second":37},"first":68,"last":71,"groups":[{"count":4,"amount":2600},{"count":0,"amount":0},{"count":0,"amount":0},{"count":0,"amount":0},{"count":0,"amount":0},{"count":0,"amount":0},{"count":0,"amount":0}]}}`,
+			totals, unknown},
+		{"a payment", "2021-03-31 10:59:30", "{}", payment, unknown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+				at(t, test.now)
+				e := &entry{startedAt: time.Now(), mark: json.RawMessage(test.mark)}
+				o, err := resolve(t, z, device.EndOfDay, e)
+				if got := (ending{outcome: o, err: err}).String(); got != test.want {
+					t.Errorf("%s, want %s", got, test.want)
+				}
+			}, func(p *peer) {
+				p.prepares()
+				p.hears(repeatLast)
+				p.says(ack)
+				p.tells(test.repeats)
+				p.tells(complete)
+				if test.want == done {
+					return
+				}
+				p.hears(repeatEOD)
+				p.says("84 9A 00")
+				p.hearsNothing(time.Minute) // above all no second 06 50
+			})
+		})
+	}
+}
+
+// TestAttendAfterARestart: the link is opened again, and nothing is sent but
+// answers.
+func TestAttendAfterARestart(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		start := time.Now()
+		if err := z.Attend(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 280*time.Second {
+			t.Errorf("attended for %v, want 100 s and T4", took)
+		}
+	}, func(p *peer) {
+		p.hearsNothing(100 * time.Second)
+		p.tells("04 FF 01 1A")
+		p.hearsNothing(10 * time.Minute)
+	})
+}
+
+// TestMenuAfterACrash: 08 01 was accepted, and the process died.
+func TestMenuAfterACrash(t *testing.T) {
+	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
+		e := &entry{startedAt: time.Now()}
+		e.evidence = []device.Evidence{{At: time.Now(), Kind: "accepted", Data: json.RawMessage("{}")}}
+		accepted := time.Now()
+		o, err := resolve(t, z, device.OpenMenu, e)
+		if err != nil || !o.Attend || !o.Result.(*device.OpenMenuResult).OpenedAt.Equal(accepted.Add(100*time.Second)) {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if err := z.Attend(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}, func(p *peer) {
+		p.hearsNothing(100 * time.Second) // it may have the word
+		p.says("10 02 04 FF 01 1A 10 03 64 E8")
+		p.hears("06 10 02 80 00 00 10 03 F5 1F")
+		p.says("06")
+		p.says("10 02 06 0F 00 10 03 C6 33")
+		p.hears("06 10 02 80 00 00 10 03 F5 1F")
+		p.says("06")
+	})
+}
+
+// TestDescribe: what a Feig says of itself (vector 23, with its length FF).
+func TestDescribe(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		if _, err := execute(t, z, device.OpenMenu, &entry{}); err != nil {
+			t.Error(err)
+		}
+		d := z.Describe()
+		if d.Model != "cVEND plug" || d.SerialNumber != "17FD1E3C" || !strings.HasPrefix(d.SoftwareVersion, "GER-APP-v2.0.9;") || d.Protocol != "zvt" {
+			t.Errorf("%+v", d)
+		}
+	}, func(p *peer) {
+		p.hears(registration)
+		p.says(ack)
+		p.tells("06 0F 00")
+		p.hears(enquiry)
+		p.says(ack)
+		p.tells("06 0F 89 F0 F4 F0 47 45 52 2D 41 50 50 2D 76 32 2E 30 2E 39 3B 63 53 30 32 2E 30 31 2E 30 31 2D 31 30 2E 31 30 2D 32 2D 32 3B 43 43 32 36 00 06 5B 1F 44 04 52 52 35 35 E4 43 1F 40 0A 63 56 45 4E 44 20 70 6C 75 67 1F 41 28 47 45 52 2D 41 50 50 2D 76 32 2E 30 2E 39 3B 63 53 30 32 2E 30 31 2E 30 31 2D 31 30 2E 31 30 2D 32 2D 32 3B 43 43 32 36 1F 42 04 17 FD 1E 3C 1F 43 01 00 34 0D 1F 0E 04 20 23 04 05 1F 0F 03 22 56 55")
+		p.hears(openMenu)
+		p.says("84 83 00")
+	})
+}
+
+// TestTerminalPrints: where the shop keeps its slip, the registration leaves the
+// printing of administration to the terminal.
+func TestTerminalPrints(t *testing.T) {
+	play(t, func(o *zvt.Options) { o.Receipt = zvt.ReceiptTerminal }, func(t *testing.T, z *zvt.Terminal) {
+		if _, err := execute(t, z, device.EndOfDay, &entry{}); !errors.Is(err, device.ErrUnreachable) {
+			t.Error(err)
+		}
+	}, func(p *peer) {
+		p.hears(strings.Replace(registration, "8C", "88", 1))
+	})
+}
+
+func TestOptions(t *testing.T) {
+	open := func(context.Context) (frame.Stream, error) { return nil, errors.New("not today") }
+	for want, o := range map[string]zvt.Options{
+		"option Open":     {},
+		"option Password": {Open: open, Password: "12345"},
+		"option Currency": {Open: open, Currency: 1000},
+		"option Charset":  {Open: open, Charset: "ebcdic"},
+		"option Receipt":  {Open: open, Receipt: "printer"},
+		"option T4":       {Open: open, T4: -time.Second},
+		"option Baud":     {Open: open, Baud: -9600},
+	} {
+		if _, err := zvt.New(o); err == nil || !strings.HasPrefix(err.Error(), want+":") {
+			t.Errorf("%v, want %s named", err, want)
+		}
+		if _, err := zvt.New(o); err != nil && strings.Contains(err.Error(), "12345") {
+			t.Error("the password is in the error")
+		}
+	}
+}
