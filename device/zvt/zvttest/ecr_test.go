@@ -57,12 +57,14 @@ func start(t *testing.T, o Options, tcp bool, test func(*testing.T, *station)) {
 			defer close(done)
 			s.serve(ctx)
 		}()
+		defer func() {
+			cancel()
+			<-done
+			if err := pt.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		test(t, s)
-		cancel()
-		<-done
-		if err := pt.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 

@@ -120,11 +120,10 @@ func TestRestart(t *testing.T) {
 	}
 	f.Close()
 
-	for range 2 {
+	for n := range 2 {
 		start(t, Options{Log: path}, false, func(t *testing.T, s *station) {
-			s.pt.change(func(st *state) { st.phases = nil }) // each bubble's time begins anew
-			if n := len(s.pt.Log()); n != 4 {
-				t.Fatalf("%d records", n)
+			if got := len(s.pt.Log()); got != 4+n {
+				t.Fatalf("%d records", got)
 			}
 			wantDid(t, s.pt, EndOfDay, 1)
 			time.Sleep(time.Hour)
@@ -133,8 +132,11 @@ func TestRestart(t *testing.T) {
 			if got := e.say(repeatStatusNow); !strings.HasPrefix(got[1], "04 0F 49 27 00 04 00 00 00 12 44 50") {
 				t.Errorf("repeated: %q", got)
 			}
-			if open := s.pt.at().batch; open.FirstReceipt != 111 || open.LastReceipt != 111 || open.Schemes[0] != (Scheme{"Diners", 1, 250}) {
+			if open := s.pt.at().batch; open.FirstReceipt != 111 || open.LastReceipt != 111+n || open.Schemes[0] != (Scheme{"Diners", 1 + n, 250 * int64(1+n)}) {
 				t.Errorf("the open batch: %+v", open)
+			}
+			if err := s.pt.Sell("Diners", 250); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}
