@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -281,13 +282,24 @@ func (l *lane) put(ctx context.Context, op *operation) (final bool, err error) {
 	}
 	defer response.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, 200))
-	switch code := response.StatusCode; {
-	case code >= 200 && code < 300:
+	code := response.StatusCode
+	if code >= 200 && code < 300 || l.hasAlready(response, op) {
 		return true, nil
-	default:
-		temporary := code >= 500 || code == http.StatusRequestTimeout || code == http.StatusTooEarly || code == http.StatusTooManyRequests
-		return !temporary, fmt.Errorf("upload to %s: %s: %s", where, response.Status, bytes.TrimSpace(body))
 	}
+	temporary := code >= 500 || code == http.StatusRequestTimeout || code == http.StatusTooEarly || code == http.StatusTooManyRequests
+	return !temporary, fmt.Errorf("upload to %s: %s: %s", where, response.Status, bytes.TrimSpace(body))
+}
+
+// hasAlready reports whether an upload was refused because an earlier one of
+// the same archive, whose answer got lost, was taken: the answer then shows the
+// digest of what is there (RFC 9530).
+func (l *lane) hasAlready(response *http.Response, op *operation) bool {
+	content, err := os.ReadFile(l.archivePath(op.Sequence))
+	if err != nil {
+		return false
+	}
+	sum := sha256.Sum256(content)
+	return strings.Contains(response.Header.Get("Repr-Digest"), "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
 }
 
 // withoutQuery is a pre-signed URL as it may be shown.

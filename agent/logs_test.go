@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -169,6 +172,45 @@ func TestUploadFails(t *testing.T) {
 					t.Errorf("it took %v", took)
 				}
 				w.wantNext()
+			})
+		})
+	}
+}
+
+// An upload whose answer got lost is refused the next time, with the digest of
+// what is there: that is success. Another digest is not.
+func TestUploadWasTaken(t *testing.T) {
+	for _, same := range []bool{true, false} {
+		t.Run(fmt.Sprint("same archive ", same), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := memory(t)
+				digest := ""
+				w.options.HTTP = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						return nil, err
+					}
+					if digest == "" {
+						sum := sha256.Sum256(body)
+						digest = "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+						return nil, errors.New("connection reset by peer")
+					}
+					answer := http.Header{}
+					if same {
+						answer.Set("Repr-Digest", digest)
+					} else {
+						answer.Set("Repr-Digest", "sha-256=:AAAA:")
+					}
+					return &http.Response{StatusCode: http.StatusConflict, Header: answer, Body: io.NopCloser(strings.NewReader("used"))}, nil
+				})}
+				w.device.Set(logScript)
+				w.start()
+				w.send(w.logCommand("x"))
+				if same {
+					w.wantFinal("x", "COMPLETED")
+				} else {
+					w.wantFinal("x", "upload_failed yes")
+				}
 			})
 		})
 	}

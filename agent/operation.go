@@ -123,7 +123,7 @@ func (l *lane) execute(ctx, patience context.Context, op *operation) {
 			return
 		case begun && !errors.Is(err, device.ErrNotStarted):
 			l.log.Warn("in doubt", "operation", op.Command.OperationID, "why", err)
-			l.tell(op, "the end was not seen: "+err.Error())
+			l.tell(op, err.Error())
 			return
 		case refusedByBegin(err):
 			// mayStart says the same, in words
