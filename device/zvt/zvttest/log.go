@@ -22,7 +22,7 @@ const (
 	Update     What = "update"      // it installs Version, or finds none, and is back at Until
 	Menu       What = "menu"        // it opened its service menu
 	ReadFile   What = "read_file"   // it is about to send Files
-	DeleteFile What = "delete_file" // it deleted Files
+	DeleteFile What = "delete_file" // it deleted files
 	Payment    What = "payment"     // it took a payment, which is Totals
 	Reboot     What = "reboot"      // it restarts and is back at Until
 	LogOff     What = "log_off"     // the till's registration is gone
@@ -112,7 +112,7 @@ func (r Record) String() string {
 	case ReadFile:
 		return fmt.Sprintf("sends the files %02X", r.Files)
 	case DeleteFile:
-		return fmt.Sprintf("deleted the files %02X", r.Files)
+		return "deleted files"
 	case Payment:
 		_, amount := r.Totals.Sum()
 		return fmt.Sprintf("took a payment: %s, %s EUR", r.Totals.Schemes[0].Name, money(amount))
