@@ -53,11 +53,11 @@ const guard = 30 * time.Second
 
 // dialogue is an open link with a terminal.
 type dialogue struct {
-	conn       frame.Conn
-	serial     bool
-	t3, t4     time.Duration
-	log        *slog.Logger
-	unanswered int // commands in a row that nobody answered
+	conn   frame.Conn
+	serial bool
+	t3, t4 time.Duration
+	log    *slog.Logger
+	probes int // how often Resolve has asked on it what happened
 }
 
 // exchange is a command and who listens while it runs.
@@ -98,9 +98,6 @@ type stance struct {
 // ask has a command carried out that may be repeated.
 func (d *dialogue) ask(ctx context.Context, x exchange) (apdu.Message, error) {
 	if err := d.conn.WriteAPDU(ctx, x.command.Marshal()); err != nil {
-		if errors.Is(err, frame.ErrNoAcknowledgement) {
-			d.unanswered++
-		}
 		return nil, fmt.Errorf("%v: %w", x, err)
 	}
 	return d.follow(ctx, x, stance{acknowledged: true, patience: d.t3})
@@ -118,12 +115,10 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 		case errors.Is(err, errSilence) && taken:
 			return nil, fmt.Errorf("%v: %w", x, errSilent)
 		case errors.Is(err, errSilence):
-			d.unanswered++
 			return nil, fmt.Errorf("%v: %w within %v", x, errNoAnswer, d.t3)
 		case err != nil:
 			return nil, fmt.Errorf("%v: %w", x, err)
 		}
-		d.unanswered = 0
 		switch m := m.(type) {
 		case apdu.Ack:
 			if !taken {

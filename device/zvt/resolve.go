@@ -22,13 +22,13 @@ import (
 //  4. Ask what is left of it: the last totals (06 20), the software version.
 //  5. Otherwise it stays unknown. Never a second 06 50, 08 10 or 08 01.
 
-// probing is how long to listen before a command, to a terminal that has not
-// answered the one before: it may still be busy with its end of day.
+// probing is how long to listen between questions, to a terminal that has not
+// answered the last one or is busy: it may still be closing.
 const probing = 30 * time.Second
 
-// maxUnanswered is how many commands in a row a link that is kept open may leave
-// unanswered. Then a new one is tried: this one may be dead.
-const maxUnanswered = 5
+// maxProbes is how often a link that is kept open is asked in vain. Then it is
+// closed, and opened for each question: it may be dead, or the till wants it.
+const maxProbes = 5
 
 // Resolve implements device.Terminal.
 func (t *Terminal) Resolve(ctx context.Context, r device.Request, p device.Past, w device.Witness) (device.Outcome, error) {
@@ -73,6 +73,7 @@ func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device
 	if err := d.drain(ctx); err != nil {
 		return device.Outcome{}, err
 	}
+	d.probes++
 	status, err := t.prepare(ctx, d, l, l.hearLate)
 	if errors.Is(err, errStillTalking) {
 		if err := t.listen(ctx, d, l, p); err != nil {
@@ -105,7 +106,7 @@ func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device
 func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.Past) error {
 	a := l.account()
 	wait := d.t3
-	if d.unanswered > 0 {
+	if d.probes > 0 {
 		wait = probing
 	}
 	if n := len(p.Evidence); d.serial && a.accepted && !a.ended() && n > 0 {
@@ -115,10 +116,8 @@ func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.
 	if l.operation == device.SendLogs {
 		hear = func(apdu.Message) bool { return false } // it is read again anyway
 	}
-	unanswered := d.unanswered
 	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: a.accepted, acknowledged: !a.accepted, patience: wait})
 	if errors.Is(err, errSilent) || errors.Is(err, errNoAnswer) {
-		d.unanswered = unanswered // silence here is no missing answer
 		return nil
 	}
 	return err
@@ -151,7 +150,7 @@ func (t *Terminal) resume(ctx context.Context) (*dialogue, error) {
 func (t *Terminal) mayStillTalk(ctx context.Context, d *dialogue, l *ledger, err error) bool {
 	return ctx.Err() == nil && err != nil && !errors.Is(err, device.ErrNotStarted) &&
 		(l.operation == device.EndOfDay || l.operation == device.OpenMenu) && !l.account().ended() &&
-		d.unanswered < maxUnanswered && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
+		d.probes < maxProbes && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
 }
 
 // away is what Resolve says of a terminal that cannot be asked: err, so that it

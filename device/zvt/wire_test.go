@@ -198,31 +198,18 @@ func TestEndOfDayOnTheWire(t *testing.T) {
 }
 
 func TestEndOfDayOnASerialLine(t *testing.T) {
-	const serialAck = "10 02 80 00 00 10 03 F5 1F"
 	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
 		o, err := execute(t, z, device.EndOfDay, &entry{})
 		if err != nil || o.Failure == nil || o.Failure.Code != "77" {
 			t.Errorf("%+v, %v", o.Failure, err)
 		}
 	}, func(p *peer) {
-		p.hears("10 02 06 00 15 00 00 00 8C 09 78 06 0D 26 04 0A 02 06 D3 12 01 40 1A 02 04 00 10 03 E8 74")
-		p.says("06 " + serialAck)
-		p.hears("06")
-		p.says("10 02 06 0F 00 10 03 C6 33")
-		p.hears("06 " + serialAck)
-		p.says("06")
-		p.hears("10 02 05 01 03 00 00 00 10 03 DF DB")
-		p.says("06 " + serialAck)
-		p.hears("06")
-		p.says("10 02 06 0F 0B F0 F0 F7 32 2E 31 34 2E 31 35 00 10 03 B1 11")
-		p.hears("06 " + serialAck)
-		p.says("06")
-		p.hears("10 02 06 50 03 00 00 00 10 03 FB 37")
-		p.says("06 " + serialAck)
-		p.hears("06")
-		p.says("10 02 06 1E 01 77 10 03 F0 83")
-		p.hears("06 " + serialAck)
-		p.says("06")
+		p.carries(serialRegistration)
+		p.tellsSerial(serialComplete)
+		p.carries(serialEnquiry)
+		p.tellsSerial(serialReady)
+		p.carries(serialEndOfDay)
+		p.tellsSerial("10 02 06 1E 01 77 10 03 F0 83")
 	})
 }
 
@@ -299,6 +286,56 @@ func TestStrays(t *testing.T) {
 		p.says(ack)
 		p.tells(totals)
 		p.tells(complete)
+	})
+}
+
+// Frames on a serial line (zvt.md 1.3 and 4.0).
+const (
+	serialAck          = "10 02 80 00 00 10 03 F5 1F"
+	serialRegistration = "10 02 06 00 15 00 00 00 8C 09 78 06 0D 26 04 0A 02 06 D3 12 01 40 1A 02 04 00 10 03 E8 74"
+	serialEnquiry      = "10 02 05 01 03 00 00 00 10 03 DF DB"
+	serialReady        = "10 02 06 0F 0B F0 F0 F7 32 2E 31 34 2E 31 35 00 10 03 B1 11"
+	serialEndOfDay     = "10 02 06 50 03 00 00 00 10 03 FB 37"
+	serialComplete     = "10 02 06 0F 00 10 03 C6 33"
+)
+
+// carries is a command of ours on a serial line, up to its 80 00.
+func (p *peer) carries(command string) {
+	p.t.Helper()
+	p.hears(command)
+	p.says("06 " + serialAck)
+	p.hears("06")
+}
+
+// tellsSerial is tells on a serial line.
+func (p *peer) tellsSerial(message string) {
+	p.t.Helper()
+	p.says(message)
+	p.hears("06 " + serialAck)
+	p.says("06")
+}
+
+// TestStraysOnASerialLine: what was left over from before is drained, and 84 83
+// is no refusal of a command that was not acknowledged.
+func TestStraysOnASerialLine(t *testing.T) {
+	e := &entry{}
+	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.EndOfDay, e)
+		if err == nil || errors.Is(err, device.ErrNotStarted) || len(e.evidence) > 0 {
+			t.Errorf("%+v, %v, %v: want in doubt, without evidence", o.Failure, err, e.evidence)
+		}
+	}, func(p *peer) {
+		p.says(serialAck + serialComplete) // the end of something earlier
+		p.hears("06 06")
+		p.carries(serialRegistration)
+		p.tellsSerial(serialComplete)
+		p.carries(serialEnquiry)
+		p.tellsSerial(serialReady)
+		p.hears(serialEndOfDay)
+		time.Sleep(6 * time.Second) // past T2
+		p.says("10 02 84 83 00 10 03 91 8E")
+		p.hears("06")
+		p.hearsNothing(4 * time.Second) // until T3: above all no second 06 50
 	})
 }
 
@@ -467,11 +504,9 @@ func TestMenuAfterACrash(t *testing.T) {
 	}, func(p *peer) {
 		p.hearsNothing(100 * time.Second) // it may have the word
 		p.says("10 02 04 FF 01 1A 10 03 64 E8")
-		p.hears("06 10 02 80 00 00 10 03 F5 1F")
+		p.hears("06 " + serialAck)
 		p.says("06")
-		p.says("10 02 06 0F 00 10 03 C6 33")
-		p.hears("06 10 02 80 00 00 10 03 F5 1F")
-		p.says("06")
+		p.tellsSerial(serialComplete)
 	})
 }
 
