@@ -44,6 +44,11 @@ var errSilent = errors.New("terminal silent")
 // before.
 var errStillTalking = errors.New("terminal still talking")
 
+// errAnswered: while we listened to the dialogue before, the terminal answered a
+// question that we asked since. It has given the word back; what follows is no
+// end of that dialogue.
+var errAnswered = errors.New("an earlier question was answered")
+
 // errSilence: nothing was received in time.
 var errSilence = errors.New("silence")
 
@@ -57,7 +62,8 @@ type dialogue struct {
 	serial bool
 	t3, t4 time.Duration
 	log    *slog.Logger
-	probes int // how often Resolve has asked on it what happened
+	acted  bool // the acting command went out on it
+	probes int  // how often Resolve has asked on it what happened
 }
 
 // exchange is a command and who listens while it runs.
@@ -121,6 +127,9 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 		}
 		switch m := m.(type) {
 		case apdu.Ack:
+			if d.probes > 0 && x.command == nil && x.late == nil {
+				return nil, fmt.Errorf("%v: %w", x, errAnswered)
+			}
 			if !taken {
 				taken = true
 				x.hear(m)

@@ -87,7 +87,7 @@ func (t *Terminal) Attend(ctx context.Context) error {
 	defer t.hangUp(d)
 	ignore := func(apdu.Message) bool { return false }
 	_, err = d.follow(ctx, exchange{hear: ignore}, stance{taken: true, patience: d.t4})
-	if err != nil && !errors.Is(err, errSilent) {
+	if err := silenceIsFine(err); err != nil {
 		return fmt.Errorf("attend: %w", err)
 	}
 	return nil

@@ -76,7 +76,7 @@ func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device
 	d.probes++
 	status, err := t.prepare(ctx, d, l, l.hearLate)
 	if errors.Is(err, errStillTalking) {
-		if err := t.listen(ctx, d, l, p); err != nil {
+		if err := t.hearOut(ctx, d, l, d.t4); err != nil {
 			return device.Outcome{}, err
 		}
 		return device.Outcome{}, fmt.Errorf("%w: %w", device.ErrBusy, err)
@@ -103,21 +103,41 @@ func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device
 // T3 is enough where it has nothing to say, and on TCP after a new connection:
 // the old one took its dialogue along (zvt.md 2). On a serial line a terminal
 // that took the command has the word for T4 since it last spoke.
+//
+// Where a question of ours is out on this link, 80 00 and an end are its answer,
+// however late. A terminal that was too busy to answer says "80 00, 06 0F" to the
+// Registration when it is done, and has closed nothing.
 func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.Past) error {
 	a := l.account()
 	wait := d.t3
-	if d.probes > 0 {
-		wait = probing
-	}
 	if n := len(p.Evidence); d.serial && a.accepted && !a.ended() && n > 0 {
 		wait = max(wait, d.t4-p.Now.Sub(p.Evidence[n-1].At))
 	}
+	if d.probes == 0 {
+		return t.hearOut(ctx, d, l, wait)
+	}
+	x := exchange{hear: l.overhear(apdu.ControlStatusEnquiry), late: l.hearLate}
+	_, err := d.follow(ctx, x, stance{acknowledged: true, patience: max(wait, probing)})
+	if errors.Is(err, errStillTalking) {
+		return t.hearOut(ctx, d, l, d.t4)
+	}
+	return silenceIsFine(err)
+}
+
+// hearOut hears the dialogue of the operation to its end.
+func (t *Terminal) hearOut(ctx context.Context, d *dialogue, l *ledger, wait time.Duration) error {
 	hear := l.hear
 	if l.operation == device.SendLogs {
 		hear = func(apdu.Message) bool { return false } // it is read again anyway
 	}
-	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: a.accepted, acknowledged: !a.accepted, patience: wait})
-	if errors.Is(err, errSilent) || errors.Is(err, errNoAnswer) {
+	taken := l.account().accepted
+	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: taken, acknowledged: d.probes == 0, patience: wait})
+	return silenceIsFine(err)
+}
+
+// silenceIsFine is err, unless it says that the terminal has no more to say.
+func silenceIsFine(err error) error {
+	if errors.Is(err, errSilent) || errors.Is(err, errNoAnswer) || errors.Is(err, errAnswered) {
 		return nil
 	}
 	return err
@@ -146,11 +166,12 @@ func (t *Terminal) resume(ctx context.Context) (*dialogue, error) {
 
 // mayStillTalk reports whether the link is worth keeping after err: an end of
 // day or a menu is not over, and the link is not lost. The terminal has, or may
-// have, the word. Of an update there is nothing more to hear.
+// have, the word. Of an update there is nothing more to hear, and nothing on a
+// new TCP connection: the old one took the dialogue along.
 func (t *Terminal) mayStillTalk(ctx context.Context, d *dialogue, l *ledger, err error) bool {
 	return ctx.Err() == nil && err != nil && !errors.Is(err, device.ErrNotStarted) &&
 		(l.operation == device.EndOfDay || l.operation == device.OpenMenu) && !l.account().ended() &&
-		d.probes < maxProbes && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
+		(d.serial || d.acted) && d.probes < maxProbes && !errors.Is(err, frame.ErrLinkLost) && !errors.Is(err, frame.ErrMalformed)
 }
 
 // away is what Resolve says of a terminal that cannot be asked: err, so that it

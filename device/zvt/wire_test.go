@@ -385,6 +385,42 @@ func TestLateTotals(t *testing.T) {
 	})
 }
 
+// TestLateAnswerToAQuestion: a terminal that was too busy answers the
+// Registration of a Resolve when nobody expects it any more. That is no end of
+// the end of day, and no late acceptance of it.
+func TestLateAnswerToAQuestion(t *testing.T) {
+	for _, accepted := range []bool{true, false} {
+		e := &entry{}
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+				t.Fatal("want in doubt")
+			}
+			if _, err := resolve(t, z, device.EndOfDay, e); !errors.Is(err, device.ErrUnreachable) {
+				t.Fatalf("%v, want unreachable", err)
+			}
+			o, err := resolve(t, z, device.EndOfDay, e)
+			if got := (ending{outcome: o, err: err}).String(); got != unknown {
+				t.Errorf("accepted %v: %s, want %s", accepted, got, unknown)
+			}
+		}, func(p *peer) {
+			p.prepares()
+			p.hears(endOfDay)
+			if accepted {
+				p.says(ack)
+			}
+			p.hears(registration)
+			time.Sleep(20 * time.Second)
+			p.says(ack)
+			p.tells(complete)
+			p.prepares()
+			p.hears(repeatLast)
+			p.says("84 83 00")
+			p.hears(repeatEOD)
+			p.says("84 83 00")
+		})
+	}
+}
+
 // TestStillTalking: in place of an answer to our question the terminal goes on.
 func TestStillTalking(t *testing.T) {
 	e := &entry{}
@@ -423,6 +459,28 @@ func TestLateAnswer(t *testing.T) {
 		p.says(totals)
 		p.hearsNothing(10 * time.Second)
 		p.tells(complete)
+	})
+}
+
+// TestCancelledWhileHearing: when ctx ends, what was heard is evidence, and
+// nothing is sent any more.
+func TestCancelledWhileHearing(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e.onRecord = func(kind string) {
+			if kind == "totals" {
+				cancel()
+			}
+		}
+		_, err := z.Execute(ctx, device.Request{Operation: device.EndOfDay}, e)
+		if !errors.Is(err, context.Canceled) || e.evidence[len(e.evidence)-1].Kind != "totals" {
+			t.Errorf("%v, %v", err, e.evidence)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.says(totals)
+		p.hearsNothing(time.Minute)
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -74,7 +73,7 @@ func (w *world) dial(context.Context) (frame.Stream, error) {
 	if w.absent != nil && w.absent() {
 		return nil, errors.New("no such device")
 	}
-	ours, theirs := net.Pipe()
+	ours, theirs := cable()
 	w.opened++
 	w.open++
 	serve := w.pt.ServeTCP

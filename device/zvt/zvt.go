@@ -256,6 +256,7 @@ func (t *Terminal) act(ctx context.Context, d *dialogue, l *ledger, m mark, x ex
 	if err := l.begin(m); err != nil {
 		return fmt.Errorf("%v: %w", x, err)
 	}
+	d.acted = true
 	err := d.conn.WriteOnce(ctx, x.command.Marshal())
 	switch {
 	case errors.Is(err, frame.ErrNothingWritten), errors.Is(err, frame.ErrRejected):
@@ -327,8 +328,10 @@ func (t *Terminal) dial(ctx context.Context) (*dialogue, error) {
 	return &dialogue{conn: conn, serial: t.o.Serial, t3: t.o.T3, t4: t.o.T4, log: t.o.Logger}, nil
 }
 
+// drain empties the link of what is no answer to what comes next. A new TCP
+// connection is empty.
 func (d *dialogue) drain(ctx context.Context) error {
-	if !d.serial {
+	if !d.serial && d.probes == 0 {
 		return nil
 	}
 	return d.conn.Drain(ctx)
