@@ -55,6 +55,7 @@ func programs(b *testing.B) (agent, echo string) {
 func start(b *testing.B, name string, args ...string) *os.Process {
 	b.Helper()
 	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
@@ -261,6 +262,9 @@ func BenchmarkFootprint(b *testing.B) {
 func firstAnswer(b *testing.B, c *cloud, sender transport.Sender, id string, began time.Time) time.Duration {
 	b.Helper()
 	for n := 0; ; n++ {
+		if time.Since(began) > time.Minute {
+			b.Fatalf("%s does not answer", id)
+		}
 		text := fmt.Sprintf("first-%s-%d", id, n)
 		payload := command(text)
 		if err := sender.Send(context.Background(), id, transport.Commands, payload); err != nil {

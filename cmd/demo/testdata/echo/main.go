@@ -24,12 +24,15 @@ func main() {
 		c.Publish("terminals/"+id+"/reports", 1, false, m.Payload())
 	})
 	client := mqtt.NewClient(options)
-	for _, token := range []mqtt.Token{client.Connect(), client.Subscribe("terminals/"+id+"/commands", 1, nil)} {
-		if token.Wait(); token.Error() != nil {
-			log.Fatal(token.Error())
-		}
-	}
+	must(client.Connect())
+	must(client.Subscribe("terminals/"+id+"/commands", 1, nil))
 	select {}
+}
+
+func must(t mqtt.Token) {
+	if t.Wait(); t.Error() != nil {
+		log.Fatal(t.Error())
+	}
 }
 
 func tlsConfig(ca, cert, key string) *tls.Config {
