@@ -261,7 +261,7 @@ func (d *Dispatcher) welcome(c *connection, h hello) error {
 	}
 	w := transport.WelcomeMessage{Nonce: h.message.Nonce}
 	for _, o := range pending {
-		p := transport.Pending{Command: d.command(o)}
+		p := transport.Pending{Command: d.command(o), Running: !o.RunningAt.IsZero()}
 		if !o.AcceptedAt.IsZero() {
 			p.AcceptedAt = transport.At(o.AcceptedAt)
 		}
