@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -12,6 +13,9 @@ import (
 
 	"terminalops/device"
 	"terminalops/device/devicetest"
+	"terminalops/device/zvt"
+	"terminalops/device/zvt/frame"
+	"terminalops/device/zvt/zvttest"
 	"terminalops/transport"
 	"terminalops/transport/transporttest/brokers"
 )
@@ -49,6 +53,32 @@ func scripted(n int) []device.Terminal {
 	return all
 }
 
+// simulated are terminals that speak the real protocol, on lines that end with
+// the test.
+func simulated(t *testing.T, n int) (adapters []device.Terminal, terminals []*zvttest.Terminal) {
+	for range n {
+		sim, err := zvttest.New(zvttest.Options{Fast: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := make(chan struct{}, 1) // a terminal has one
+		adapter, err := zvt.New(zvt.Options{Open: func(ctx context.Context) (frame.Stream, error) {
+			here, there := net.Pipe()
+			go func() {
+				line <- struct{}{}
+				defer func() { <-line }()
+				sim.ServeTCP(context.Background(), there)
+			}()
+			return here, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		adapters, terminals = append(adapters, adapter), append(terminals, sim)
+	}
+	return adapters, terminals
+}
+
 // watchedEnd tells of each connection.
 type watchedEnd struct {
 	transport.End
@@ -69,15 +99,17 @@ func (h *watchedHandler) Connected(ctx context.Context, s transport.Sender) {
 	h.Handler.Connected(ctx, s)
 }
 
-// 500 sessions in one process, and every lane works at the same time.
+// 500 sessions in one process, and every lane works at the same time; twenty of
+// them with a terminal that speaks the real protocol.
 func TestFiveHundredSessions(t *testing.T) {
-	const n = 500
+	const n, real = 500, 20
 	broker := brokers.StartMosquitto(t)
 	var mu sync.Mutex
 	online := map[string]bool{}
 	all := make(chan struct{})
 	before := runtime.NumGoroutine()
-	w := crowd(t, newRealBus(t, broker.Address), scripted(n), func(id string) {
+	adapters, terminals := simulated(t, real)
+	w := crowd(t, newRealBus(t, broker.Address), append(adapters, scripted(n-real)...), func(id string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if online[id] = true; len(online) == n {
@@ -106,6 +138,11 @@ func TestFiveHundredSessions(t *testing.T) {
 		w.wantFinal(fmt.Sprint("op-", i), "COMPLETED")
 	}
 	t.Logf("%d operations of a second each took %v", n, time.Since(begin).Round(time.Millisecond))
+	for i, terminal := range terminals {
+		if did := terminal.Did(zvttest.EndOfDay); len(did) != 1 || len(terminal.Violations()) != 0 {
+			t.Errorf("terminal %d: %d ends of day, violations %q", i, len(did), terminal.Violations())
+		}
+	}
 }
 
 // After an outage the sessions come back soon, and not all at once.

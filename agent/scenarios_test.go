@@ -79,6 +79,15 @@ var scenarios = []struct {
 		w.wantFinal("slow", "expired no")
 		w.wantActs(0)
 	}},
+	{"waited through a suspend", func(w *world) {
+		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
+		w.send(w.command("slept", device.EndOfDay))
+		w.cloud.await(w.t, w.patience, "ACCEPTED", func() bool { return !w.cloud.pending["slept"].AcceptedAt.IsZero() })
+		w.suspend(2 * time.Minute)
+		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
+		w.wantFinal("slept", "device_busy no")
+		w.wantActs(0)
+	}},
 	{"cancelled before it started", func(w *world) {
 		w.device.Set(devicetest.Script{Work: 2 * time.Second, Outcome: device.Outcome{Effect: device.Done}})
 		w.send(w.command("first", device.EndOfDay))
@@ -274,23 +283,6 @@ func TestOldJournalHasItNotStarted(t *testing.T) {
 			})
 		})
 	}
-}
-
-// The PC sleeps with a command accepted and the terminal busy. When it wakes,
-// its monotonic clock has not moved, but the command is old.
-func TestSuspend(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, _ := memory(t)
-		w.device.Set(devicetest.Script{Before: device.ErrBusy})
-		w.start()
-		w.send(w.command("slept", device.EndOfDay)) // the PC's clock looks as if no time had passed
-		w.cloud.await(t, time.Minute, "ACCEPTED", func() bool { return !w.cloud.pending["slept"].AcceptedAt.IsZero() })
-		w.time.sleep(2 * time.Minute)
-		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
-		w.wantFinal("slept", "device_busy no")
-		w.wantActs(0)
-		w.wantNext()
-	})
 }
 
 // A broker that was away for the night delivers what it kept.

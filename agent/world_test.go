@@ -116,7 +116,7 @@ func (w *world) end() {
 
 // command is a command issued now by the cloud's clock.
 func (w *world) command(id string, op device.Operation) transport.Command {
-	now := time.Now()
+	now := w.cloud.now()
 	return transport.Command{
 		OperationID: id, TerminalID: w.id, Operation: string(op),
 		IssuedAt: transport.At(now), ExpiresAt: transport.At(now.Add(time.Minute)),
@@ -178,7 +178,6 @@ func (w *world) wantNext() {
 type pcTime struct {
 	mu    sync.Mutex
 	wrong time.Duration
-	slept time.Duration // the monotonic clock stood still
 }
 
 var epoch = time.Now()
@@ -190,9 +189,7 @@ func (p *pcTime) Wall() time.Time {
 }
 
 func (p *pcTime) Monotonic() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return time.Since(epoch) - p.slept
+	return time.Since(epoch)
 }
 
 // set makes the wall clock wrong by d.
@@ -202,12 +199,15 @@ func (p *pcTime) set(d time.Duration) {
 	p.wrong = d
 }
 
-// sleep suspends the PC for d: the world goes on, the monotonic clock does not.
-func (p *pcTime) sleep(d time.Duration) {
-	p.mu.Lock()
-	p.slept += d
-	p.mu.Unlock()
-	time.Sleep(d) // in a bubble: no real time
+// suspend puts the PC to sleep for d: when it wakes, the cloud and the wall
+// clock are later, and the monotonic clock has stood still.
+func (w *world) suspend(d time.Duration) {
+	w.time.mu.Lock()
+	w.time.wrong += d
+	w.time.mu.Unlock()
+	w.cloud.mu.Lock()
+	w.cloud.later += d
+	w.cloud.mu.Unlock()
 }
 
 // cloud is the dispatcher's end as far as an agent can tell.
@@ -217,7 +217,8 @@ type cloud struct {
 	connected bool
 	pending   map[string]transport.Pending
 	wanted    []string
-	deaf      bool // no hello is answered
+	deaf      bool          // no hello is answered
+	later     time.Duration // its clock is later than the system's
 	reports   []transport.Report
 	finals    map[string][]string // as received, by operation
 	hellos    int
@@ -248,7 +249,7 @@ func (c *cloud) Receive(ctx context.Context, m transport.Message) error {
 		if err != nil || c.deaf || c.sender == nil {
 			return nil
 		}
-		w := transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now()), Wanted: c.wanted}
+		w := transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now().Add(c.later)), Wanted: c.wanted}
 		for _, p := range c.pending {
 			if p.Command.TerminalID == m.TerminalID {
 				w.Pending = append(w.Pending, p)
@@ -276,6 +277,12 @@ func (c *cloud) Receive(ctx context.Context, m transport.Message) error {
 		}
 	}
 	return nil
+}
+
+func (c *cloud) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.later)
 }
 
 // notify tells whoever awaits something. c.mu is held.
