@@ -253,10 +253,13 @@ func (s *stage) invite() {
 	fmt.Fprintf(s.out, `
 Everything goes on running until you press Ctrl-C. In another window:
 
+  export API=%s%s
   export TOKEN=%s
-  curl -H "Authorization: Bearer $TOKEN" -d '{"terminal_id":"%s","operation":"end_of_day"}' %s%s
-  curl -H "Authorization: Bearer $TOKEN" '%s%s?limit=3'
+
+  curl -s $API -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+       -d '{"terminal_id":"%s","operation":"end_of_day"}'
+  curl -s "$API?limit=1" -H "Authorization: Bearer $TOKEN"
 
 Configurations, logs and state: %s
-`, s.token, terminal, s.api, operationsPath, s.api, operationsPath, s.dir)
+`, s.api, operationsPath, s.token, terminal, s.dir)
 }
