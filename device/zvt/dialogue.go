@@ -58,12 +58,13 @@ const guard = 30 * time.Second
 
 // dialogue is an open link with a terminal.
 type dialogue struct {
-	conn   frame.Conn
-	serial bool
-	t3, t4 time.Duration
-	log    *slog.Logger
-	acted  bool // the acting command went out on it
-	probes int  // how often Resolve has asked on it what happened
+	conn         frame.Conn
+	serial       bool
+	t3, t4       time.Duration
+	log          *slog.Logger
+	acted        bool // the acting command went out on it
+	acknowledged bool // and the line has acknowledged it: 84 xx answers it
+	probes       int  // how often Resolve has asked on it what happened
 }
 
 // exchange is a command and who listens while it runs.

@@ -124,14 +124,16 @@ func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.
 	return silenceIsFine(err)
 }
 
-// hearOut hears the dialogue of the operation to its end.
+// hearOut hears the dialogue of the operation to its end. 84 xx is part of it only
+// on the link whose line has acknowledged the command, and before we asked
+// anything else on it: a stray one would say "not started" of what may run.
 func (t *Terminal) hearOut(ctx context.Context, d *dialogue, l *ledger, wait time.Duration) error {
 	hear := l.hear
 	if l.operation == device.SendLogs {
 		hear = func(apdu.Message) bool { return false } // it is read again anyway
 	}
 	taken := l.account().accepted
-	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: taken, acknowledged: d.probes == 0, patience: wait})
+	_, err := d.follow(ctx, exchange{hear: hear}, stance{taken: taken, acknowledged: d.acknowledged && d.probes == 0, patience: wait})
 	return silenceIsFine(err)
 }
 

@@ -339,6 +339,41 @@ func TestStraysOnASerialLine(t *testing.T) {
 	})
 }
 
+// TestStrayRefusal: an 84 xx on a serial line that has not acknowledged our
+// command answers nothing of ours, also when Resolve hears it, on the same link
+// or after a restart.
+func TestStrayRefusal(t *testing.T) {
+	refuses := func(p *peer) {
+		p.says("10 02 84 83 00 10 03 91 8E")
+		p.hears("06")
+		p.hears(serialRegistration)
+	}
+	for _, restart := range []bool{false, true} {
+		play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
+			e := &entry{startedAt: time.Now()}
+			if !restart {
+				if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+					t.Fatal("want in doubt")
+				}
+			}
+			o, err := resolve(t, z, device.EndOfDay, e)
+			if err == nil || len(e.evidence) > 0 {
+				t.Errorf("restart %v: %+v, %v: want in doubt, without evidence", restart, o.Failure, e.evidence)
+			}
+		}, func(p *peer) {
+			if !restart {
+				p.carries(serialRegistration)
+				p.tellsSerial(serialComplete)
+				p.carries(serialEnquiry)
+				p.tellsSerial(serialReady)
+				p.hears(serialEndOfDay)
+				time.Sleep(12 * time.Second) // past T2 and T3
+			}
+			refuses(p)
+		})
+	}
+}
+
 // TestT4: 04 FF may make it longer, and every message begins it again.
 func TestT4(t *testing.T) {
 	play(t, nil, func(t *testing.T, z *zvt.Terminal) {

@@ -264,7 +264,8 @@ func (t *Terminal) act(ctx context.Context, d *dialogue, l *ledger, m mark, x ex
 	case err != nil && !errors.Is(err, frame.ErrNoAcknowledgement):
 		return fmt.Errorf("%v: %w", x, err)
 	}
-	_, err = d.follow(ctx, x, stance{acknowledged: err == nil, patience: d.t3})
+	d.acknowledged = err == nil
+	_, err = d.follow(ctx, x, stance{acknowledged: d.acknowledged, patience: d.t3})
 	return err
 }
 
