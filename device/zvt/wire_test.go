@@ -339,6 +339,23 @@ func TestStraysOnASerialLine(t *testing.T) {
 	})
 }
 
+// TestBusyBefore: 84 9C to what only prepares is no end. Nothing was begun, and
+// asking again later makes sense.
+func TestBusyBefore(t *testing.T) {
+	for _, says := range []string{"84 9C 00", "06 1E 01 9C"} {
+		e := &entry{}
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			o, err := execute(t, z, device.EndOfDay, e)
+			if !errors.Is(err, device.ErrBusy) || e.began > 0 {
+				t.Errorf("%s: %+v, %v, began %d times; want busy", says, o.Failure, err, e.began)
+			}
+		}, func(p *peer) {
+			p.hears(registration)
+			p.says(says)
+		})
+	}
+}
+
 // TestStrayRefusal: an 84 xx on a serial line that has not acknowledged our
 // command answers nothing of ours, also when Resolve hears it, on the same link
 // or after a restart.

@@ -389,7 +389,7 @@ func (t *Terminal) inquire(ctx context.Context, d *dialogue, x exchange) (apdu.C
 		no.code = end.Code
 	}
 	if no.code == apdu.CodePleaseWait {
-		return apdu.Completion{}, fmt.Errorf("%w: %w", no, device.ErrBusy)
+		return apdu.Completion{}, fmt.Errorf("%v: %w", no, device.ErrBusy) // it is no refusal
 	}
 	return apdu.Completion{}, no
 }
