@@ -2,7 +2,9 @@ package zvt
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -241,6 +243,11 @@ type mark struct {
 // clockTolerance is how far the terminal's clock may be from the cloud's.
 const clockTolerance = 2 * time.Minute
 
+// closingTakes is how long after its last sign of life an end of day may have
+// been closed, at most (our decision; minutes were seen, zvt.md 4.6). What was
+// closed later was closed by somebody else.
+const closingTakes = 10 * time.Minute
+
 // repeatTotals asks the terminal for the totals of an end of day whose end was
 // not seen. What it sends is the last 04 0F it sent, whatever that belonged to
 // (zvt.md 4.17): it counts only if it can be nothing else than ours.
@@ -259,7 +266,8 @@ func (t *Terminal) repeatTotals(ctx context.Context, d *dialogue, l *ledger, p d
 			return false
 		}
 		command := apdu.RepeatReceipt{Password: t.password, Fields: fields}
-		if _, err := d.ask(ctx, exchange{command: command, hear: hear}); err != nil {
+		_, err := t.inquire(ctx, d, exchange{command: command, hear: hear})
+		if no := (*refusal)(nil); err != nil && !errors.As(err, &no) {
 			return err
 		}
 		now := p.Now.Add(time.Since(asked))
@@ -272,8 +280,9 @@ func (t *Terminal) repeatTotals(ctx context.Context, d *dialogue, l *ledger, p d
 }
 
 // isOurs reports whether totals that the terminal repeats are those of the end
-// of day that began at p.StartedAt: of an end of day, not the one before, and
-// either what we heard already, or of the right time by the terminal's clock.
+// of day that began at p.StartedAt: of an end of day, not of the one before nor of
+// one that nobody asked for, not against what we heard already, and either just
+// that or of the right time by the terminal's clock.
 func (t *Terminal) isOurs(said totals, a account, p device.Past, now time.Time) bool {
 	if said.Groups == nil || said.Code != "" {
 		return false
@@ -281,25 +290,38 @@ func (t *Terminal) isOurs(said totals, a account, p device.Past, now time.Time) 
 	if before := readMark(p).Last; before != nil && said.same(*before) {
 		return false
 	}
-	if a.totals != nil && a.totals.Groups != nil {
+	if slices.ContainsFunc(a.unasked, said.same) {
+		return false
+	}
+	if a.totals != nil && (a.totals.Groups != nil || !said.same(*a.totals)) {
 		return said.same(*a.totals)
 	}
 	if said.Time == nil {
 		return false
 	}
 	at := said.Time.near(p.StartedAt, t.o.Location)
-	return at.After(p.StartedAt.Add(-clockTolerance)) && at.Before(now.Add(clockTolerance))
+	latest := now
+	if limit := a.lastSign(p.StartedAt).Add(closingTakes); limit.Before(now) {
+		latest = limit
+	}
+	return at.After(p.StartedAt.Add(-clockTolerance)) && at.Before(latest.Add(clockTolerance))
 }
 
-// same reports whether two 04 0F are of one end of day.
-func (t totals) same(u totals) bool {
-	if t.First != u.First || t.Last != u.Last || len(t.Groups) != len(u.Groups) {
-		return false
-	}
-	for i := range t.Groups {
-		if t.Groups[i] != u.Groups[i] {
-			return false
+// lastSign is when the terminal last showed that it works on the operation.
+func (a account) lastSign(started time.Time) time.Time {
+	last := started
+	for _, at := range []time.Time{a.acceptedAt, a.totalsAt} {
+		if at.After(last) {
+			last = at
 		}
+	}
+	return last
+}
+
+// same reports whether two 04 0F are of one end of day, as far as both tell.
+func (t totals) same(u totals) bool {
+	if t.Groups != nil && u.Groups != nil && (t.First != u.First || t.Last != u.Last || !slices.Equal(t.Groups, u.Groups)) {
+		return false
 	}
 	return equal(t.Time, u.Time) && equal(t.Amount, u.Amount) && equal(t.Trace, u.Trace)
 }

@@ -106,7 +106,8 @@ type printed struct {
 }
 
 // unasked is what a terminal said on its own account: an automatic end of day,
-// for one. It is kept for people and is no part of the operation.
+// for one. It is kept for people and is no part of the operation: its totals are
+// those of another end of day.
 type unasked struct {
 	During string   `json:"during"`
 	Totals *totals  `json:"totals,omitempty"`
@@ -231,6 +232,7 @@ type account struct {
 	negative   *totals // a 04 0F with an error; its code
 	repeated   *totals
 	repeatedAt time.Time
+	unasked    []totals // of other ends of day
 	lines      []string
 	truncated  bool
 	menu       bool
@@ -258,6 +260,10 @@ func read(evidence []device.Evidence) account {
 			a.add(decode[totals](e), e.At)
 		case kindRepeated:
 			a.repeated, a.repeatedAt = decode[totals](e), e.At
+		case kindUnasked:
+			if u := decode[unasked](e); u.Totals != nil {
+				a.unasked = append(a.unasked, *u.Totals)
+			}
 		case kindPrinted:
 			p := decode[printed](e)
 			a.lines, a.truncated = append(a.lines, p.Lines...), a.truncated || p.Truncated

@@ -580,6 +580,107 @@ func TestOwnReceiptOnly(t *testing.T) {
 	}
 }
 
+// TestBusyWithRepeatReceipt: "please wait" is no answer to the question what
+// happened.
+func TestBusyWithRepeatReceipt(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		at(t, "2021-03-31 10:59:30")
+		e.startedAt = time.Now()
+		if o, err := resolve(t, z, device.EndOfDay, e); !errors.Is(err, device.ErrBusy) {
+			t.Fatalf("%+v, %v, want busy", o.Failure, err)
+		}
+		o, err := resolve(t, z, device.EndOfDay, e)
+		if got := (ending{outcome: o, err: err}).String(); got != done {
+			t.Errorf("%s, want %s", got, done)
+		}
+	}, func(p *peer) {
+		p.prepares()
+		p.hears(repeatLast)
+		p.says("84 9C 00")
+	}, func(p *peer) {
+		p.prepares()
+		p.hears(repeatLast)
+		p.says(ack)
+		p.tells(totals)
+		p.tells(complete)
+	})
+}
+
+// TestUnaskedEndOfDay: a Status-Enquiry starts an automatic end of day. It is not
+// the one that was asked for, which nobody has seen: neither where it came
+// before our command nor where it came after.
+func TestUnaskedEndOfDay(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		e := &entry{}
+		prepares := func(p *peer, automatic bool) {
+			p.hears(registration)
+			p.says(ack)
+			p.tells(complete)
+			p.hears(enquiry)
+			p.says(ack)
+			if automatic {
+				p.tells("04 FF 01 0F")
+				p.tells(totals)
+			}
+			p.tells(ready)
+		}
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			at(t, "2021-03-31 10:59:30")
+			if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+				t.Fatal("want in doubt")
+			}
+			o, err := resolve(t, z, device.EndOfDay, e)
+			if got := (ending{outcome: o, err: err}).String(); got != unknown {
+				t.Errorf("before %v: %s, want %s", before, got, unknown)
+			}
+		}, func(p *peer) {
+			prepares(p, before)
+			p.hears(endOfDay)
+		}, func(p *peer) {
+			prepares(p, !before)
+			p.hears(repeatLast)
+			p.says(ack)
+			p.tells(totals)
+			p.tells(complete)
+			p.hears(repeatEOD)
+			p.says("84 83 00")
+		})
+	}
+}
+
+// TestAnotherEndOfDay: what the terminal repeats in the evening is of somebody
+// else, if ours began in the morning, or contradicts what ours said.
+func TestAnotherEndOfDay(t *testing.T) {
+	for _, test := range []struct{ name, began, evidence string }{
+		{"hours later", "2021-03-31 09:59:30", ""},
+		{"of another total", "2021-03-31 10:58:30", `{"amount":2700}`},
+	} {
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			at(t, test.began)
+			e := &entry{startedAt: time.Now()}
+			want := unknown
+			if test.evidence != "" {
+				e.evidence = []device.Evidence{{At: time.Now(), Kind: "totals", Data: json.RawMessage(test.evidence)}}
+				want = unknownYes
+			}
+			at(t, "2021-03-31 11:00:00")
+			o, err := resolve(t, z, device.EndOfDay, e)
+			if got := (ending{outcome: o, err: err}).String(); got != want {
+				t.Errorf("%s: %s, want %s", test.name, got, want)
+			}
+		}, func(p *peer) {
+			p.prepares()
+			p.hears(repeatLast)
+			p.says(ack)
+			p.tells(totals)
+			p.tells(complete)
+			p.hears(repeatEOD)
+			p.says("84 83 00")
+		})
+	}
+}
+
 // TestAttendAfterARestart: the link is opened again, and nothing is sent but
 // answers.
 func TestAttendAfterARestart(t *testing.T) {
