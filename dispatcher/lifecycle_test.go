@@ -420,6 +420,38 @@ func TestNoCommandIsPublishedAfterItExpired(t *testing.T) {
 	})
 }
 
+// TestNoneOfManyIsPublishedAfterItExpired: a broker that acknowledges nothing
+// makes the attempts so slow that many wait their turn beyond their time.
+func TestNoneOfManyIsPublishedAfterItExpired(t *testing.T) {
+	with(t, nil, func(b *bed) {
+		terminals := make([]string, 200)
+		for i := range terminals {
+			terminals[i] = fmt.Sprintf("%s-M%04d", account, i)
+		}
+		if err := b.store.AddTerminals(b.t.Context(), account, terminals...); err != nil {
+			t.Fatal(err)
+		}
+		b.broker.Delay(func(transporttest.Published) (ack, delivery time.Duration) { return time.Hour, 0 })
+		answers := parallel(len(terminals), func(i int) answer {
+			return b.post(strings.Replace(endOfDay, terminal, terminals[i], 1))
+		})
+		b.sleep(3 * minute)
+		published := 0
+		for i, a := range answers {
+			o := decode[operation](t, a.body)
+			for _, p := range b.broker.PublishedOn(terminals[i], transport.Commands) {
+				published++
+				if !p.At.Before(o.ExpiresAt) {
+					t.Errorf("%s: published at %v, expired at %v", terminals[i], p.At, o.ExpiresAt)
+				}
+			}
+		}
+		if published < 2*len(terminals) {
+			t.Errorf("%d commands were published, want each again and again", published)
+		}
+	})
+}
+
 func TestAcceptedCommandIsNotPublishedAgain(t *testing.T) {
 	with(t, nil, func(b *bed) {
 		b.broker.Delay(func(transporttest.Published) (ack, delivery time.Duration) { return time.Hour, 0 })

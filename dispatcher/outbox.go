@@ -36,12 +36,6 @@ func (b *outbox) add(c transport.Command) {
 	}
 }
 
-func (b *outbox) remove(id string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.entries, id)
-}
-
 func (b *outbox) ids() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,24 +58,28 @@ func (b *outbox) take(id string) *entry {
 	return e
 }
 
-// done ends the attempt that take began.
-func (b *outbox) done(id string, acked bool) {
+// done ends the attempt that take began; over says that there is to be no other.
+func (b *outbox) done(id string, over bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if acked {
+	if over {
 		delete(b.entries, id)
 	} else if e := b.entries[id]; e != nil {
 		e.sending = false
 	}
 }
 
-// publish makes one attempt to publish a command of the outbox.
+// publish makes one attempt to publish a command of the outbox. Whether it may
+// still go out is asked right before: others may have waited their turn for long.
 func (d *Dispatcher) publish(c *connection, id string) {
 	e := d.outbox.take(id)
 	if e == nil {
 		return
 	}
-	err := d.send(c, e.terminalID, transport.Commands, e.payload)
+	wanted, err := d.store.IsUndelivered(c.ctx, id)
+	if err == nil && wanted {
+		err = d.send(c, e.terminalID, transport.Commands, e.payload)
+	}
 	d.outbox.done(id, err == nil)
 	if err != nil {
 		d.log.Warn("command is not acknowledged by the broker, publishing it again", "operation", id, "terminal", e.terminalID, "error", err)
@@ -89,8 +87,15 @@ func (d *Dispatcher) publish(c *connection, id string) {
 }
 
 // fillOutbox takes the commands over that a former process may not have
-// published. Those that a terminal has are left out: it needs them no more, and
-// one whose journal was lost meanwhile must not see them again as if new.
+// published: all that may still start and that no terminal has accepted.
+//
+// An accepted one needs no publishing: ACCEPTED and RUNNING are said by a
+// terminal whose journal holds the command, which is a stronger receipt than
+// the broker's. And it must not be published: a terminal that lost its journal
+// since then would take the bare command for new and might act twice, while the
+// pending member of a welcome tells it that the command was accepted, and so
+// must not start. Nothing is lost by that which could be saved: where the
+// journal is gone, TIMEOUT is what has to become of the operation.
 func (d *Dispatcher) fillOutbox(ctx context.Context) error {
 	if d.outbox.filled { // only Connected asks, and that one at a time
 		return nil
@@ -109,43 +114,23 @@ func (d *Dispatcher) fillOutbox(ctx context.Context) error {
 // republish publishes what is in the outbox until the connection ends.
 func (d *Dispatcher) republish(c *connection) {
 	for {
-		if err := d.publishAll(c); err != nil && c.ctx.Err() == nil {
-			d.log.Error("cannot publish commands again, trying later", "error", err)
-		}
+		d.publishAll(c)
 		if !pause(c.ctx, d.times.Republish) {
 			return
 		}
 	}
 }
 
-func (d *Dispatcher) publishAll(c *connection) error {
-	// First what is in the outbox, then what may still go out: a command that
-	// is added in between is in neither and stays.
-	waiting := d.outbox.ids()
-	if len(waiting) == 0 {
-		return nil
-	}
-	undelivered, err := d.store.Undelivered(c.ctx)
-	if err != nil {
-		return err
-	}
-	wanted := make(map[string]bool, len(undelivered))
-	for _, o := range undelivered {
-		wanted[o.ID] = true
-	}
+func (d *Dispatcher) publishAll(c *connection) {
 	var attempts errgroup.Group
 	attempts.SetLimit(publishers)
-	for _, id := range waiting {
-		if !wanted[id] {
-			d.outbox.remove(id)
-			continue
-		}
+	for _, id := range d.outbox.ids() {
 		attempts.Go(func() error {
 			d.publish(c, id)
 			return nil
 		})
 	}
-	return attempts.Wait()
+	attempts.Wait() // no attempt returns an error
 }
 
 // command is what a terminal is sent for an operation, the same at every call.

@@ -605,6 +605,10 @@ func (s *Store) List(ctx context.Context, f Filter) ([]Operation, error) {
 	return all, nil
 }
 
+// undelivered selects, at a time, what may still start and what no terminal has
+// said to have.
+const undelivered = `status = 'PENDING' AND accepted_at = 0 AND expires_at > ?`
+
 // Undelivered returns the PENDING operations that may still start and that no
 // terminal has said to have.
 func (s *Store) Undelivered(ctx context.Context) ([]Operation, error) {
@@ -612,11 +616,27 @@ func (s *Store) Undelivered(ctx context.Context) ([]Operation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list undelivered operations: %w", err)
 	}
-	all, err := operations(ctx, s.read, `WHERE status = 'PENDING' AND accepted_at = 0 AND expires_at > ? ORDER BY created_at, id`, now)
+	all, err := operations(ctx, s.read, `WHERE `+undelivered+` ORDER BY created_at, id`, now)
 	if err != nil {
 		return nil, fmt.Errorf("list undelivered operations: %w", err)
 	}
 	return all, nil
+}
+
+// IsUndelivered reports whether Undelivered would return this one.
+func (s *Store) IsUndelivered(ctx context.Context, id string) (bool, error) {
+	now, err := s.now(ctx, s.read)
+	if err != nil {
+		return false, fmt.Errorf("read operation %s: %w", id, err)
+	}
+	_, err = operation(ctx, s.read, `WHERE id = ? AND `+undelivered, id, now)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read operation %s: %w", id, err)
+	}
+	return true, nil
 }
 
 // PendingOf returns the PENDING operation of a terminal: none or one.
