@@ -554,7 +554,11 @@ func TestWelcome(t *testing.T) {
 		b.report(o.ID, `"state":"ACCEPTED"`)
 		accepted := time.Now()
 		b.sleep(time.Second)
-		if w := b.welcome("3"); len(w.Pending) != 1 || !w.Pending[0].AcceptedAt.Equal(accepted) {
+		if w := b.welcome("3"); len(w.Pending) != 1 || !w.Pending[0].AcceptedAt.Equal(accepted) || w.Pending[0].Running {
+			t.Errorf("have %+v", w)
+		}
+		b.report(o.ID, `"state":"RUNNING"`)
+		if w := b.welcome("running"); len(w.Pending) != 1 || !w.Pending[0].AcceptedAt.Equal(accepted) || !w.Pending[0].Running {
 			t.Errorf("have %+v", w)
 		}
 		b.report(o.ID, `"state":"COMPLETED"`)
