@@ -61,6 +61,7 @@ type dialogue struct {
 	conn         frame.Conn
 	serial       bool
 	t3, t4       time.Duration
+	told         time.Duration // T4 as the terminal has set it since our last command; 0: not
 	log          *slog.Logger
 	acted        bool // the acting command went out on it
 	acknowledged bool // and the line has acknowledged it: 84 xx answers it
@@ -114,7 +115,10 @@ func (d *dialogue) ask(ctx context.Context, x exchange) (apdu.Message, error) {
 // returns the message that ended it: 84 xx, 06 0F, 06 1E, or the one that was
 // enough. An end that was heard counts, whether or not it could be answered.
 func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Message, error) {
-	taken, t4 := s.taken, d.t4
+	taken := s.taken
+	if x.command != nil {
+		d.told = 0
+	}
 	until := time.Now().Add(s.patience)
 	for {
 		m, err := d.read(ctx, until)
@@ -134,7 +138,7 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 			if !taken {
 				taken = true
 				x.hear(m)
-				until = time.Now().Add(x.bounded(t4))
+				until = time.Now().Add(x.bounded(d.longest()))
 			}
 			continue
 		case apdu.Nack:
@@ -145,12 +149,12 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 			x.hear(m)
 			return m, nil
 		}
-		t4 = newT4(m, t4)
+		d.setT4(m)
 		end, err := d.take(ctx, x, m, taken)
 		if end || err != nil {
 			return m, err
 		}
-		until = time.Now().Add(x.bounded(d.wait(m, taken, t4)))
+		until = time.Now().Add(x.bounded(d.wait(m, taken)))
 	}
 }
 
@@ -202,27 +206,35 @@ func reply(m apdu.Message) apdu.Message {
 	}
 }
 
-// newT4 is T4 after m ([S15] 3.7: 04 FF may set it).
-func newT4(m apdu.Message, t4 time.Duration) time.Duration {
+// setT4 takes the value of T4 that m may have ([S15] 3.7). It holds until our
+// next command, also where the operation ends before the dialogue: in a menu.
+func (d *dialogue) setT4(m apdu.Message) {
 	if s, ok := m.(apdu.IntermediateStatus); ok {
-		if d, ok := s.T4(); ok {
-			return d
+		if t4, ok := s.T4(); ok {
+			d.told = t4
 		}
 	}
-	return t4
+}
+
+// longest is T4: how long the terminal may be silent while it has the word.
+func (d *dialogue) longest() time.Duration {
+	if d.told > 0 {
+		return d.told
+	}
+	return d.t4
 }
 
 // wait is how long the terminal may be silent after m.
-func (d *dialogue) wait(m apdu.Message, taken bool, t4 time.Duration) time.Duration {
+func (d *dialogue) wait(m apdu.Message, taken bool) time.Duration {
 	if !taken {
 		return d.t3
 	}
 	if s, ok := m.(apdu.StatusInformation); ok {
 		if code, ok := s.Result(); ok && code != apdu.CodeOK {
-			return min(guard, t4)
+			return min(guard, d.longest())
 		}
 	}
-	return t4
+	return d.longest()
 }
 
 // read returns the next message, or errSilence. What was not understood to its

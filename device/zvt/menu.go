@@ -86,7 +86,7 @@ func (t *Terminal) Attend(ctx context.Context) error {
 	}
 	defer t.hangUp(d)
 	ignore := func(apdu.Message) bool { return false }
-	_, err = d.follow(ctx, exchange{hear: ignore}, stance{taken: true, patience: d.t4})
+	_, err = d.follow(ctx, exchange{hear: ignore}, stance{taken: true, patience: d.longest()})
 	if err := silenceIsFine(err); err != nil {
 		return fmt.Errorf("attend: %w", err)
 	}

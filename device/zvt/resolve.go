@@ -76,7 +76,7 @@ func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device
 	d.probes++
 	status, err := t.prepare(ctx, d, l, l.hearLate)
 	if errors.Is(err, errStillTalking) {
-		if err := t.hearOut(ctx, d, l, d.t4); err != nil {
+		if err := t.hearOut(ctx, d, l, d.longest()); err != nil {
 			return device.Outcome{}, err
 		}
 		return device.Outcome{}, fmt.Errorf("%w: %w", device.ErrBusy, err)
@@ -111,7 +111,7 @@ func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.
 	a := l.account()
 	wait := d.t3
 	if n := len(p.Evidence); d.serial && a.accepted && !a.ended() && n > 0 {
-		wait = max(wait, d.t4-p.Now.Sub(p.Evidence[n-1].At))
+		wait = max(wait, d.longest()-p.Now.Sub(p.Evidence[n-1].At))
 	}
 	if d.probes == 0 {
 		return t.hearOut(ctx, d, l, wait)
@@ -119,7 +119,7 @@ func (t *Terminal) listen(ctx context.Context, d *dialogue, l *ledger, p device.
 	x := exchange{hear: l.overhear(apdu.ControlStatusEnquiry), late: l.hearLate}
 	_, err := d.follow(ctx, x, stance{acknowledged: true, patience: max(wait, probing)})
 	if errors.Is(err, errStillTalking) {
-		return t.hearOut(ctx, d, l, d.t4)
+		return t.hearOut(ctx, d, l, d.longest())
 	}
 	return silenceIsFine(err)
 }

@@ -699,6 +699,29 @@ func TestAttendAfterARestart(t *testing.T) {
 	})
 }
 
+// TestAttendKeepsT4: a terminal in its menu mostly sets a longer T4 (zvt.md 4.9).
+// It still holds when the operation is over.
+func TestAttendKeepsT4(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.OpenMenu, &entry{})
+		if err != nil || !o.Attend {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		start := time.Now()
+		if err := z.Attend(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 590*time.Second {
+			t.Errorf("attended for %v, want 590 s", took)
+		}
+	}, func(p *peer) {
+		p.accepts(openMenu)
+		p.tells("04 FF 02 1A 10")
+		p.hearsNothing(590 * time.Second)
+		p.tells(complete)
+	})
+}
+
 // TestMenuAfterACrash: 08 01 was accepted, and the process died.
 func TestMenuAfterACrash(t *testing.T) {
 	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
