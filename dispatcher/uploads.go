@@ -92,12 +92,22 @@ func (d *Dispatcher) upload(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeWait)
 	defer cancel()
 	if u, err = d.store.UseToken(ctx, token, file); err != nil {
-		d.discard(file.File)
+		// After any other error the store may point to this file all the same: it
+		// stays, and if it does not count it is a leftover.
+		if isRefusedUpload(err) {
+			d.discard(file.File)
+		}
 		return d.uploadRefusal(u, err)
 	}
 	d.log.Info("log archive stored", "operation", file.OperationID, "bytes", file.Size)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// isRefusedUpload reports whether err is a token that is good for nothing: then
+// the store has changed nothing.
+func isRefusedUpload(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrTooLate) || errors.Is(err, store.ErrUsed)
 }
 
 func (d *Dispatcher) tooLarge() *problem {

@@ -113,6 +113,32 @@ func TestUploadsRefused(t *testing.T) {
 	})
 }
 
+// TestUploadThatMayCount: the store fails when it is to note an archive. Nobody
+// knows whether it did, so the file may not be taken away from it.
+func TestUploadThatMayCount(t *testing.T) {
+	with(t, nil, func(b *bed) {
+		_, path := b.uploadPath()
+		fails := closing{strings.NewReader("archive"), b.store}
+		checkProblem(t, "store fails", b.putReader(path, fails), 500)
+		b.wantFiles(1)
+		b.restart()
+	})
+}
+
+// closing is an archive at whose end the store is no more.
+type closing struct {
+	io.Reader
+	store io.Closer
+}
+
+func (c closing) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if err == io.EOF {
+		c.store.Close()
+	}
+	return n, err
+}
+
 func TestUploadAfterTimeout(t *testing.T) {
 	with(t, nil, func(b *bed) {
 		id, path := b.uploadPath()
