@@ -82,6 +82,11 @@ func TestUpload(t *testing.T) {
 			a.header.Get("Content-Disposition") != `attachment; filename="P11223351-T0013-`+id+`.tar.gz"` {
 			t.Errorf("have %v %v", a, a.header)
 		}
+		// Ranges are not offered: to ignore one is right, and a refusal would
+		// have to look like every other.
+		if a := b.do("GET", logs, "", "Range", "bytes=100-"); a.status != 200 || a.body != "archive" || a.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("with a range: have %v %v", a, a.header)
+		}
 		writer := "Bearer " + b.sign(dispatcher.Development{Account: account, Scopes: []string{"write:checkout:/admin/terminals"}, Subject: "s"})
 		checkProblem(t, "without the scope", b.do("GET", logs, "", "Authorization", writer), 403)
 	})
