@@ -662,3 +662,29 @@ func TestPresence(t *testing.T) {
 		}
 	})
 }
+
+// TestLastSeen: the broker repeats what it kept at every start. An offline of
+// long ago is no sign of life; an online one is: there was no last will.
+func TestLastSeen(t *testing.T) {
+	with(t, nil, func(b *bed) {
+		want := func(what string, seen time.Time) {
+			t.Helper()
+			b.restart()
+			all, err := b.store.Terminals(b.t.Context(), account)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := all[0].SeenAt; !got.Equal(seen) {
+				t.Errorf("%s: last seen %v, want %v", what, got, seen)
+			}
+		}
+		b.broker.Publish(terminal, transport.Presence, []byte(`{"state":"online","journal_id":"j","connection":1}`), true)
+		b.sleep(minute)
+		want("online", time.Now())
+		b.broker.Publish(terminal, transport.Presence, []byte(`{"state":"offline","journal_id":"j","connection":1}`), true)
+		synctest.Wait()
+		left := time.Now()
+		b.sleep(minute)
+		want("offline", left)
+	})
+}

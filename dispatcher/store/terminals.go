@@ -125,12 +125,14 @@ func (s *Store) SavePresence(ctx context.Context, terminalID string, p Presence)
 	return before, oldNews, err
 }
 
-// isOldNews compares connections of one journal by their numbers. A last will
+// isOldNews compares connections of one journal by their numbers. An offline
+// that is known already is what the broker kept, whenever that was. A last will
 // of another journal than the one that is online was left behind by an agent
 // that has been replaced.
 func (p Presence) isOldNews(known Presence) bool {
 	if p.JournalID == known.JournalID {
-		return p.Connection < known.Connection
+		repeated := p.State == Offline && known.State == Offline && p.Connection == known.Connection
+		return repeated || p.Connection < known.Connection
 	}
 	return p.State == Offline && known.State == Online
 }
