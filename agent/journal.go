@@ -92,7 +92,8 @@ type journal struct {
 var errNewerJournal = errors.New("the journal was written by a newer terminal-agent; install that version or newer again")
 
 // openJournal opens the journal in dir, or makes one. A damaged file is renamed
-// to journal.db.damaged-TIME, and the one that replaces it knows that it does.
+// to journal.db.damaged-TIME; a journal that is made beside such a file knows
+// that it replaces one, however often the agent ended in between.
 //
 // bbolt may panic on a damaged file, also on a goroutine where nobody can
 // recover it. Therefore a file counts the attempts to open it, and after the
@@ -109,7 +110,7 @@ func openJournal(dir string, now time.Time) (*journal, error) {
 		if err := os.WriteFile(attempts, []byte(strconv.Itoa(tries+1)), 0o600); err != nil {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
-		j, err := openFile(path, false)
+		j, err := openFile(path)
 		var d damaged
 		if !errors.As(err, &d) {
 			os.Remove(attempts)
@@ -117,13 +118,15 @@ func openJournal(dir string, now time.Time) (*journal, error) {
 		}
 		damage = err
 	}
-	aside := path + ".damaged-" + now.UTC().Format("20060102T150405Z")
-	if err := os.Rename(path, aside); err != nil {
+	aside := path + damagedSuffix + now.UTC().Format("20060102T150405Z")
+	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("journal %s is damaged (%v) and cannot be set aside: %w", path, damage, err)
 	}
 	os.Remove(attempts)
-	return openFile(path, true)
+	return openFile(path)
 }
+
+const damagedSuffix = ".damaged-"
 
 // readText returns the content of a small file, or "".
 func readText(path string) string {
@@ -134,9 +137,8 @@ func readText(path string) string {
 // damaged marks an error that speaks of the file's content.
 type damaged struct{ error }
 
-// openFile opens or creates the file at path. replaces: it stands in for a
-// damaged one.
-func openFile(path string, replaces bool) (j *journal, err error) {
+// openFile opens or creates the file at path.
+func openFile(path string) (j *journal, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			j, err = nil, damaged{fmt.Errorf("journal %s: %v", path, p)}
@@ -159,7 +161,8 @@ func openFile(path string, replaces bool) (j *journal, err error) {
 	}
 	j = &journal{db: db}
 	if isNew {
-		err = j.create(replaces)
+		aside, _ := filepath.Glob(path + damagedSuffix + "*")
+		err = j.create(len(aside) > 0)
 	} else {
 		err = j.check()
 	}
@@ -173,7 +176,7 @@ func openFile(path string, replaces bool) (j *journal, err error) {
 	return j, nil
 }
 
-// create lays out a new file.
+// create lays out a new file. replaces: it stands in for a damaged one.
 func (j *journal) create(replaces bool) error {
 	j.id = newID()
 	err := j.db.Update(func(tx *bolt.Tx) error {

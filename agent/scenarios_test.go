@@ -102,6 +102,9 @@ var scenarios = []struct {
 	{"cancelled while it waits for a busy terminal", func(w *world) {
 		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
 		w.send(w.command("busy", device.EndOfDay))
+		w.cloud.await(w.t, w.patience, "waiting", func() bool {
+			return slices.ContainsFunc(w.cloud.reports, func(r transport.Report) bool { return strings.Contains(r.Message, "card inserted") })
+		})
 		cancel := w.command("busy", device.EndOfDay)
 		cancel.Cancel, cancel.Operation = true, ""
 		w.send(cancel)
