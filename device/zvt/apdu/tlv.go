@@ -100,7 +100,7 @@ func showAuto(b []byte) string { return fmt.Sprintf("%q", trace.Mask(Auto.Decode
 
 func showUint(b []byte) string {
 	if n, ok := parseUint(b); ok {
-		return fmt.Sprint(n)
+		return trace.Mask(fmt.Sprint(n)) // nobody says that it is what the tag says
 	}
 	return showDigits(b)
 }
