@@ -29,7 +29,8 @@ const updateSettles = 2 * time.Minute
 var errSettling = errors.New("waiting whether an update begins")
 
 // update is how a check_update ended, if the evidence shows it: only a refusal
-// does.
+// does. Old terminals close the batch first (zvt.md 4.8): then it is no "nothing
+// done".
 func (t *Terminal) update(a account) (device.Outcome, bool) {
 	switch {
 	case a.refused != nil:
@@ -37,9 +38,9 @@ func (t *Terminal) update(a account) (device.Outcome, bool) {
 	case a.updateStarted():
 		return device.Outcome{}, false
 	case a.aborted != nil:
-		return device.Outcome{Failure: failed(*a.aborted, false)}, true
+		return device.Outcome{Failure: failed(*a.aborted, a.acted())}, true
 	case a.completed != nil:
-		return device.Outcome{Failure: failed(*a.completed, false)}, true
+		return device.Outcome{Failure: failed(*a.completed, a.acted())}, true
 	}
 	return device.Outcome{}, false
 }

@@ -699,6 +699,21 @@ func TestAttendAfterARestart(t *testing.T) {
 	})
 }
 
+// TestUpdateThatClosed: 08 10 may begin with an end of day (zvt.md 4.8). A
+// failure behind its totals is not "nothing done".
+func TestUpdateThatClosed(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := execute(t, z, device.CheckUpdate, &entry{})
+		if got := (ending{outcome: o, err: err}).String(); got != "unknown A1 executed yes" {
+			t.Errorf("%s", got)
+		}
+	}, func(p *peer) {
+		p.accepts(softUpdate)
+		p.tells(totals)
+		p.tells("06 1E 01 A1")
+	})
+}
+
 // TestAttendKeepsT4: a terminal in its menu mostly sets a longer T4 (zvt.md 4.9).
 // It still holds when the operation is over.
 func TestAttendKeepsT4(t *testing.T) {
