@@ -23,7 +23,8 @@ import (
 //	completed   06 0F                              ending
 //	aborted     06 1E                              ending
 //	menu        the first 04 FF 1A                 -
-//	quiet       menu: nothing followed 80 00       -
+//	quiet       menu: neither 1A nor an end        -
+//	            followed 80 00 for menuGrace
 //	repeated    04 0F of Repeat Receipt, found to  totals
 //	            be that of our end of day
 //	away        update: was not there, or busy     -
@@ -124,7 +125,8 @@ type ledger struct {
 	charset   apdu.Charset
 	log       *slog.Logger
 	evidence  []device.Evidence
-	begun     bool // Begin has returned nil
+	begun     bool      // Begin has returned nil
+	taken     time.Time // when 80 00 came; zero: not here
 }
 
 func (l *ledger) begin(mark any) error {
@@ -152,6 +154,7 @@ func (l *ledger) record(kind string, data any) {
 func (l *ledger) hear(m apdu.Message) (enough bool) {
 	switch m := m.(type) {
 	case apdu.Ack:
+		l.taken = time.Now()
 		l.record(kindAccepted, nothing{})
 	case apdu.Nack:
 		l.record(kindRefused, ending{Code: m.Reason().Hex()})
@@ -168,14 +171,26 @@ func (l *ledger) hear(m apdu.Message) (enough bool) {
 		l.record(kindAborted, ending{Code: m.Code.Hex(), Text: trace.Mask(text)})
 	case apdu.IntermediateStatus:
 		l.witness.Progress(m.Text(l.charset))
-		if l.operation == device.OpenMenu && m.Status == apdu.IntermediateServiceMode {
-			if !l.account().menuOpen() {
-				l.record(kindMenu, nothing{})
-			}
-			return true
-		}
+		return l.operation == device.OpenMenu && l.menuShown(m)
 	}
 	return false
+}
+
+// menuShown reports whether the terminal shows by m that its menu is open: it
+// says so, or it took 08 01 menuGrace ago and still has the word.
+func (l *ledger) menuShown(m apdu.IntermediateStatus) bool {
+	kind := kindMenu
+	a := l.account()
+	if m.Status != apdu.IntermediateServiceMode {
+		if !a.accepted || time.Since(l.taken) < menuGrace {
+			return false
+		}
+		kind = kindQuiet
+	}
+	if !a.menuOpen() {
+		l.record(kind, nothing{})
+	}
+	return true
 }
 
 // overhear is for what a terminal says during another command than the acting
@@ -188,9 +203,9 @@ func (l *ledger) overhear(during apdu.Control) func(apdu.Message) bool {
 			seen := seeTotals(m.Fields)
 			l.record(kindUnasked, unasked{During: during.Hex(), Totals: &seen})
 		case apdu.PrintLine:
-			l.record(kindUnasked, unasked{During: during.Hex(), Lines: maskLines(m.Lines(), l.charset)})
+			l.overprint(during, m.Lines(), l.charset)
 		case apdu.PrintTextBlock:
-			l.record(kindUnasked, unasked{During: during.Hex(), Lines: maskLines(m.Lines(), blockCharset(m, l.charset))})
+			l.overprint(during, m.Lines(), blockCharset(m, l.charset))
 		case apdu.IntermediateStatus:
 			l.witness.Progress(m.Text(l.charset))
 		}
@@ -204,18 +219,29 @@ func (l *ledger) print(lines []apdu.Line, c apdu.Charset) {
 	if a.truncated || len(lines) == 0 {
 		return
 	}
+	kept, whole := fitting(a.lines, maskLines(lines, c))
+	l.record(kindPrinted, printed{Lines: kept, Truncated: !whole})
+}
+
+// overprint keeps lines that nobody asked for, likewise.
+func (l *ledger) overprint(during apdu.Control, lines []apdu.Line, c apdu.Charset) {
+	if kept, _ := fitting(l.account().unaskedLines, maskLines(lines, c)); len(kept) > 0 {
+		l.record(kindUnasked, unasked{During: during.Hex(), Lines: kept})
+	}
+}
+
+// fitting is the beginning of lines that can be kept with those before.
+func fitting(before, lines []string) (kept []string, whole bool) {
 	size := 0
-	for _, line := range a.lines {
+	for _, line := range before {
 		size += len(line) + 1
 	}
-	p := printed{Lines: maskLines(lines, c)}
-	for i, line := range p.Lines {
+	for i, line := range lines {
 		if size += len(line) + 1; size > maxReceipt {
-			p.Lines, p.Truncated = p.Lines[:i], true
-			break
+			return lines[:i], false
 		}
 	}
-	l.record(kindPrinted, p)
+	return lines, true
 }
 
 func (l *ledger) account() account { return read(l.evidence) }
@@ -233,13 +259,15 @@ type account struct {
 	repeated   *totals
 	repeatedAt time.Time
 	unasked    []totals // of other ends of day
-	lines      []string
-	truncated  bool
-	menu       bool
-	menuAt     time.Time
-	quiet      bool
-	away       bool
-	cuts       int
+	// unaskedLines are those that nobody asked for.
+	unaskedLines []string
+	lines        []string
+	truncated    bool
+	menu         bool
+	menuAt       time.Time
+	quiet        bool
+	away         bool
+	cuts         int
 }
 
 // read reads the evidence. Kinds it does not know are the engine's or a later
@@ -261,7 +289,9 @@ func read(evidence []device.Evidence) account {
 		case kindRepeated:
 			a.repeated, a.repeatedAt = decode[totals](e), e.At
 		case kindUnasked:
-			if u := decode[unasked](e); u.Totals != nil {
+			u := decode[unasked](e)
+			a.unaskedLines = append(a.unaskedLines, u.Lines...)
+			if u.Totals != nil {
 				a.unasked = append(a.unasked, *u.Totals)
 			}
 		case kindPrinted:

@@ -131,6 +131,22 @@ func TestReceiptIsBounded(t *testing.T) {
 	}
 }
 
+// TestUnaskedIsBounded: nor does one that prints on its own account.
+func TestUnaskedIsBounded(t *testing.T) {
+	l := &ledger{witness: &fullWitness{}, charset: apdu.Auto, log: slog.New(slog.DiscardHandler)}
+	hear := l.overhear(apdu.ControlStatusEnquiry)
+	for range 2000 {
+		hear(apdu.PrintLine{Text: []byte("a line of a receipt that does not end ")})
+	}
+	size := 0
+	for _, e := range l.evidence {
+		size += len(e.Data)
+	}
+	if size > 4*maxReceipt || size < maxReceipt/2 {
+		t.Errorf("%d bytes recorded", size)
+	}
+}
+
 // fullWitness is a device.Witness whose disk is full: the evidence is known all
 // the same.
 type fullWitness struct{ records int }

@@ -699,6 +699,31 @@ func TestAttendAfterARestart(t *testing.T) {
 	})
 }
 
+// TestMenuThatSaysOtherThings: a terminal that keeps the word and does not take
+// 08 01 back has its menu open, also if it never says 1A.
+func TestMenuThatSaysOtherThings(t *testing.T) {
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		start := time.Now()
+		o, err := execute(t, z, device.OpenMenu, &entry{})
+		if err != nil || !o.Attend || !o.Result.(*device.OpenMenuResult).OpenedAt.Equal(start) {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		if took := time.Since(start); took != 20*time.Second {
+			t.Errorf("after %v, want 20 s", took)
+		}
+		if err := z.Attend(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}, func(p *peer) {
+		p.accepts(openMenu)
+		for range 20 {
+			time.Sleep(10 * time.Second)
+			p.tells(pleaseWait)
+		}
+		p.tells(complete)
+	})
+}
+
 // TestUpdateThatClosed: 08 10 may begin with an end of day (zvt.md 4.8). A
 // failure behind its totals is not "nothing done".
 func TestUpdateThatClosed(t *testing.T) {
