@@ -368,8 +368,8 @@ func schemes(t *testing.T, _ *world, end ending) {
 	if !reflect.DeepEqual(r.ByCardScheme, want) || r.PurchasesCount == nil || r.PurchasesAmount == nil {
 		t.Errorf("by card scheme %v, want %v", r.ByCardScheme, want)
 	}
-	if r.TerminalTime.IsZero() {
-		t.Error("no terminal time")
+	if r.TerminalTime.IsZero() || r.Currency != "EUR" {
+		t.Errorf("terminal time %v, currency %q", r.TerminalTime, r.Currency)
 	}
 }
 

@@ -66,7 +66,7 @@ func register(_ context.Context, s *session) {
 	if !ok {
 		return
 	}
-	r := registration{config: m.Config, size: maxAPDU}
+	r := registration{config: m.Config, currency: m.Currency != nil, size: maxAPDU}
 	for _, c := range m.Commands() {
 		r.blocks = r.blocks || c == apdu.ControlPrintTextBlock
 	}
@@ -140,7 +140,7 @@ func (t *Terminal) details() apdu.BMP {
 // openTotals is a 04 0F of the open batch.
 func openTotals(ctx context.Context, s *session) {
 	batch := s.t.at().batch
-	s.tell(ctx, statusInformation(Record{At: s.t.o.Clock(), Totals: &batch}, true))
+	s.tell(ctx, s.statusInformation(Record{At: s.t.o.Clock(), Totals: &batch}, true))
 }
 
 // repeatStatus is the 04 0F of the last end of day, if it is asked for.

@@ -31,19 +31,23 @@ func dateOf(r Record) apdu.Date {
 func totals(with60 bool, more ...apdu.BMP) step {
 	return func(ctx context.Context, s *session) {
 		if closed := s.t.at().closed; closed != nil {
-			s.tell(ctx, statusInformation(*closed, with60, more...))
+			s.tell(ctx, s.statusInformation(*closed, with60, more...))
 		}
 	}
 }
 
-// statusInformation has its fields in the order of a recorded one (vector 25).
-func statusInformation(r Record, with60 bool, more ...apdu.BMP) apdu.StatusInformation {
+// statusInformation has its fields in the order of a recorded one (vector 25),
+// and the currency if the registration had one (zvt.md 3.2).
+func (s *session) statusInformation(r Record, with60 bool, more ...apdu.BMP) apdu.StatusInformation {
 	_, amount := r.Totals.Sum()
 	fields := apdu.Fields{
 		apdu.Result(apdu.CodeOK),
 		apdu.Amount(amount),
 		apdu.ClockTime(timeOf(r)),
 		apdu.MonthDay(dateOf(r)),
+	}
+	if s.t.at().registered.currency {
+		fields = append(fields, apdu.CurrencyCode(apdu.EUR))
 	}
 	if with60 {
 		fields = append(fields, r.Totals.field())

@@ -30,7 +30,7 @@ const (
 var plays = map[string]play{
 	"success":               {ends: completed, closed: 1, also: statusBefore("06 D3")},
 	"ingenico":              {ends: completed, closed: 1, also: likeALane5000},
-	"no-totals":             {ends: completed, closed: 1, also: has(1, "04 0F 10 27 00 04 00 00 00 12 34 50 0C")},
+	"no-totals":             {ends: completed, closed: 1, also: has(1, "04 0F 13 27 00 04 00 00 00 12 34 50 0C")},
 	"no-status-information": {ends: completed, closed: 1, also: has(0, "04 0F")},
 	"no-receipt":            {ends: completed, closed: 1, also: has(0, "06 D3")},
 	"empty-batch":           {ends: completed, closed: 1, also: has(1, "00 21 00 20")},
@@ -340,7 +340,7 @@ func repeatsTotals(t *testing.T, s *station, e *ecr, _ []string) {
 	e = s.again(e)
 	wantStatus(t, e, "00")
 	for _, command := range []string{repeatEndOfDay, repeatStatusNow} {
-		has(1, "04 0F 49 27 00 04 00 00 00 12 34 50")(t, s, e, e.say(command))
+		has(1, "04 0F 4C 27 00 04 00 00 00 12 34 50")(t, s, e, e.say(command))
 	}
 }
 

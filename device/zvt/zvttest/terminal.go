@@ -88,9 +88,10 @@ const statusAway apdu.StatusCode = 0xFF
 
 // registration is what the ECR has asked for.
 type registration struct {
-	config apdu.Config
-	blocks bool // receipts may come as 06 D3
-	size   int  // of the largest APDU wanted, in bytes
+	config   apdu.Config
+	currency bool // it named one, so 04 0F may
+	blocks   bool // receipts may come as 06 D3
+	size     int  // of the largest APDU wanted, in bytes
 }
 
 // unregistered is the state after a restart.

@@ -32,7 +32,7 @@ func TestHappyEndOfDay(t *testing.T) {
 			}
 			wantHeard(t, heard[:4], yes,
 				"04 FF 14 17 03 06 10 24 0E 07 0C 42 69 74 74 65 20 77 61 72 74 65 6E",
-				"04 FF 02 04 03", recordedTotals)
+				"04 FF 02 04 03", strings.NewReplacer("04 0F 49", "04 0F 4C", "0D 03 31", "0D 03 31 49 09 78").Replace(recordedTotals))
 			if last(heard) != completed || index(heard, "06 D3") != 4 || len(heard) != 6 {
 				t.Errorf("heard %q", heard)
 			}
@@ -43,4 +43,15 @@ func TestHappyEndOfDay(t *testing.T) {
 			wantNoViolations(t, s.pt)
 		})
 	}
+}
+
+// Without a currency in the registration there is none in the totals (3.2).
+func TestTotalsWithoutACurrency(t *testing.T) {
+	start(t, recorded, true, func(t *testing.T, s *station) {
+		e := s.connect()
+		e.say("06 00 04 00 00 00 8C")
+		if heard := e.say(endOfDayCommand); index(heard, recordedTotals) < 0 {
+			t.Errorf("heard %q", heard)
+		}
+	})
 }
