@@ -34,6 +34,7 @@ func runAgent(ctx context.Context, args []string, stdout, stderr io.Writer, gete
 		Logger:     logger,
 		OwnLog:     latest.masked,
 		ResolveFor: time.Duration(c.ResolveFor),
+		Grace:      stopGrace,
 	}
 	for _, t := range c.Terminals {
 		lane, err := newLane(c, t, logger)
