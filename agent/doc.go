@@ -10,7 +10,8 @@
 // Read operation.go first: it is the story. Around it:
 //
 //	agent.go    options; all lanes side by side
-//	lane.go     one terminal: its queue, what arrives, what is known of it
+//	lane.go     one terminal: its queue, its worker, what is known of it
+//	receive.go  what arrives: commands, welcome, repair
 //	report.go   what is sent: hello, presence, final reports, progress
 //	clock.go    the cloud's time, which decides about deadlines
 //	journal.go  what is on disk, and how long
