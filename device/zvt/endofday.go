@@ -91,7 +91,7 @@ func (t *Terminal) endOfDay(a account) (device.Outcome, bool) {
 	switch {
 	case a.refused != nil:
 		return device.Outcome{Failure: refused(a.refused.code())}, true
-	case a.repeated != nil:
+	case a.repeated != nil && a.completed == nil:
 		return t.closed(a, "the end was not seen; the terminal repeated its totals afterwards"), true
 	case a.negative != nil:
 		return t.notClosed(a, ending{a.negative.Code, a.negative.Text}), true
@@ -249,29 +249,19 @@ const clockTolerance = 2 * time.Minute
 const closingTakes = 10 * time.Minute
 
 // repeatTotals asks the terminal for the totals of an end of day whose end was
-// not seen. What it sends is the last 04 0F it sent, whatever that belonged to
-// (zvt.md 4.17): it counts only if it can be nothing else than ours.
+// not seen.
 func (t *Terminal) repeatTotals(ctx context.Context, d *dialogue, l *ledger, p device.Past) error {
 	asked := time.Now()
 	for _, fields := range []apdu.Fields{
 		{apdu.ServiceByte(apdu.RepeatStatusInformation | apdu.RepeatNoPrint)},
 		{apdu.ServiceByte(apdu.RepeatStatusInformation), apdu.Container(apdu.ReceiptID(apdu.ReceiptEndOfDay))},
 	} {
-		var said *totals
-		hear := func(m apdu.Message) bool {
-			if s, ok := m.(apdu.StatusInformation); ok {
-				seen := seeTotals(s.Fields)
-				said = &seen
-			}
-			return false
-		}
-		command := apdu.RepeatReceipt{Password: t.password, Fields: fields}
-		_, err := t.inquire(ctx, d, exchange{command: command, hear: hear})
-		if no := (*refusal)(nil); err != nil && !errors.As(err, &no) {
+		said, err := t.repeat(ctx, d, exchange{command: apdu.RepeatReceipt{Password: t.password, Fields: fields}})
+		if err != nil {
 			return err
 		}
 		now := p.Now.Add(time.Since(asked))
-		if said != nil && t.isOurs(*said, l.account(), p, now) {
+		if said != nil && t.isOurs(*said, l.account(), readMark(p).Last, p.StartedAt, now) {
 			l.record(kindRepeated, said)
 			return nil
 		}
@@ -279,15 +269,56 @@ func (t *Terminal) repeatTotals(ctx context.Context, d *dialogue, l *ledger, p d
 	return nil
 }
 
+// askedFor is how long a terminal may be silent while it repeats totals for an
+// end of day that is done. The report waits for it.
+const askedFor = 3 * time.Second
+
+// askTotals asks for the totals of an end of day that is done and whose 04 0F did
+// not come: of a bad line, or the terminal has none. Nothing depends on it but
+// the numbers in the report, so it is asked once, in the way that prints nothing.
+func (t *Terminal) askTotals(ctx context.Context, d *dialogue, l *ledger, before *totals) {
+	a := l.account()
+	if a.totals != nil || a.negative != nil || a.completed == nil || a.completed.code() != apdu.CodeOK {
+		return
+	}
+	fields := apdu.Fields{apdu.ServiceByte(apdu.RepeatStatusInformation | apdu.RepeatNoPrint)}
+	said, err := t.repeat(ctx, d, exchange{command: apdu.RepeatReceipt{Password: t.password, Fields: fields}, limit: askedFor})
+	now := a.acceptedAt.Add(time.Since(l.taken))
+	switch {
+	case err != nil:
+		d.log.Info("an end of day without totals", "why", err)
+	case said != nil && t.isOurs(*said, a, before, a.acceptedAt, now):
+		l.record(kindRepeated, said)
+	}
+}
+
+// repeat has Repeat Receipt carried out. What the terminal sends is the last 04
+// 0F it sent, whatever that belonged to (zvt.md 4.17): it counts only if it can
+// be nothing else than ours. Nil: it sends none.
+func (t *Terminal) repeat(ctx context.Context, d *dialogue, x exchange) (said *totals, err error) {
+	x.hear = func(m apdu.Message) bool {
+		if s, ok := m.(apdu.StatusInformation); ok {
+			seen := seeTotals(s.Fields)
+			said = &seen
+		}
+		return false
+	}
+	_, err = t.inquire(ctx, d, x)
+	if no := (*refusal)(nil); errors.As(err, &no) {
+		return nil, nil
+	}
+	return said, err
+}
+
 // isOurs reports whether totals that the terminal repeats are those of the end
-// of day that began at p.StartedAt: of an end of day, not of the one before nor of
-// one that nobody asked for, not against what we heard already, and either just
-// that or of the right time by the terminal's clock.
-func (t *Terminal) isOurs(said totals, a account, p device.Past, now time.Time) bool {
+// of day that began at started: of an end of day, not of the one before nor of one
+// that nobody asked for, not against what we heard already, and either just that
+// or of the right time by the terminal's clock.
+func (t *Terminal) isOurs(said totals, a account, before *totals, started, now time.Time) bool {
 	if said.Groups == nil || said.Code != "" {
 		return false
 	}
-	if before := readMark(p).Last; before != nil && said.same(*before) {
+	if before != nil && said.same(*before) {
 		return false
 	}
 	if slices.ContainsFunc(a.unasked, said.same) {
@@ -299,12 +330,12 @@ func (t *Terminal) isOurs(said totals, a account, p device.Past, now time.Time) 
 	if said.Time == nil {
 		return false
 	}
-	at := said.Time.near(p.StartedAt, t.o.Location)
+	at := said.Time.near(started, t.o.Location)
 	latest := now
-	if limit := a.lastSign(p.StartedAt).Add(closingTakes); limit.Before(now) {
+	if limit := a.lastSign(started).Add(closingTakes); limit.Before(now) {
 		latest = limit
 	}
-	return at.After(p.StartedAt.Add(-clockTolerance)) && at.Before(latest.Add(clockTolerance))
+	return at.After(started.Add(-clockTolerance)) && at.Before(latest.Add(clockTolerance))
 }
 
 // lastSign is when the terminal last showed that it works on the operation.

@@ -580,6 +580,50 @@ func TestOwnReceiptOnly(t *testing.T) {
 	}
 }
 
+// TestTotalsAskedFor: an end of day is done, and its 04 0F did not come. It is
+// asked for, once and without printing; a terminal that does not say it costs
+// some seconds and nothing else.
+func TestTotalsAskedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		says []string
+		want string
+		told bool
+	}{
+		"told":          {[]string{ack, totals, complete}, done, true},
+		"not told":      {[]string{ack, complete}, done, false},
+		"somebody's":    {[]string{ack, strings.Replace(totals, "0D 03 31", "0D 03 30", 1), complete}, done, false},
+		"refused":       {[]string{"84 83 00"}, done, false},
+		"busy":          {[]string{"84 9C 00"}, done, false},
+		"silent":        {nil, done, false},
+		"taken, silent": {[]string{ack}, done, false},
+	} {
+		play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+			at(t, "2021-03-31 10:59:30")
+			start := time.Now()
+			o, err := execute(t, z, device.EndOfDay, &entry{})
+			if got := (ending{outcome: o, err: err}).String(); got != test.want || o.Message != "" {
+				t.Errorf("%s: %s (%s), want %s", name, got, o.Message, test.want)
+			}
+			if told := totalsOf(t, ending{outcome: o}).PurchasesAmount != nil; told != test.told {
+				t.Errorf("%s: amount told %v", name, told)
+			}
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("%s: took %v", name, took)
+			}
+		}, func(p *peer) {
+			p.accepts(endOfDay)
+			p.tells(complete)
+			p.hears(repeatLast)
+			for _, s := range test.says {
+				if p.says(s); s == totals || s == complete || strings.HasPrefix(s, "04 0F") {
+					p.hears(ack)
+				}
+			}
+			p.hearsNothing(time.Minute)
+		})
+	}
+}
+
 // TestBusyWithRepeatReceipt: "please wait" is no answer to the question what
 // happened.
 func TestBusyWithRepeatReceipt(t *testing.T) {

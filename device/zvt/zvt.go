@@ -193,6 +193,7 @@ func (t *Terminal) perform(ctx context.Context, d *dialogue, l *ledger, r device
 		err = t.act(ctx, d, l, mark{Last: t.lastEndOfDay}, exchange{command: apdu.EndOfDay{Password: t.password}})
 		if err == nil {
 			d.linger(ctx, l)
+			t.askTotals(ctx, d, l, t.lastEndOfDay)
 		}
 	case device.CheckUpdate:
 		err = t.act(ctx, d, l, mark{Version: status.SoftwareVersion}, exchange{command: apdu.SoftwareUpdate{}})
