@@ -49,20 +49,41 @@ func statusText(s apdu.Status) []byte {
 	return []byte(b.String())
 }
 
+// A file is masked in pieces of maskPiece bytes, each looked at with maskAround
+// more on both sides: so no card number is cut, and the memory for it is small. A
+// file of zeros is one run of digits.
+const (
+	maskPiece  = 64 << 10
+	maskAround = 256
+)
+
 // maskFile masks a file of a terminal. A text is masked by its lines. In any
 // other file card numbers may stand as packed digits, too; what looks like one
 // gets E in place of its inner digits, as ZVT writes it. (That can hit what is
 // no card number. A damaged file is better than one that shows a card.)
 func maskFile(content []byte) []byte {
-	masked := []byte(trace.Mask(string(content)))
+	mask := maskBinary
 	if isText(content) {
-		return masked
+		mask = maskText
 	}
-	digits := strings.ReplaceAll(trace.Mask(hex.EncodeToString(masked)), "*", "e")
-	if b, err := hex.DecodeString(digits); err == nil {
-		return b
+	masked := make([]byte, 0, len(content))
+	for from := 0; from < len(content); from += maskPiece {
+		to := min(from+maskPiece, len(content))
+		start, end := max(from-maskAround, 0), min(to+maskAround, len(content))
+		masked = append(masked, mask(content[start:end])[from-start:to-start]...)
 	}
-	panic("zvt: masked digits are none any more")
+	return masked
+}
+
+func maskText(piece []byte) []byte { return []byte(trace.Mask(string(piece))) }
+
+func maskBinary(piece []byte) []byte {
+	digits := strings.ReplaceAll(trace.Mask(hex.EncodeToString(maskText(piece))), "*", "e")
+	masked, err := hex.DecodeString(digits)
+	if err != nil {
+		panic("zvt: masked digits are none any more")
+	}
+	return masked
 }
 
 // isText reports whether a file is a text, in whatever character set. Such files

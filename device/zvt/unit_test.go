@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +110,40 @@ func TestMaskFile(t *testing.T) {
 	latin1 := []byte("sch\xF6n 31323334353637383930\n")
 	if got := maskFile(latin1); !bytes.HasPrefix(got, []byte("sch\xF6n 3132")) {
 		t.Errorf("Latin-1: %q", got)
+	}
+}
+
+// TestMaskFileAtBorders: a file is masked in pieces, and no piece may end in a
+// card number.
+func TestMaskFileAtBorders(t *testing.T) {
+	packed := []byte{0x41, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11}
+	for shift := -20; shift <= 4; shift++ {
+		text := bytes.Repeat([]byte("x"), 3*maskPiece)
+		copy(text[maskPiece+shift:], "4111 1111 1111 1111")
+		if got := maskFile(text); bytes.Contains(got, []byte("1111 1111")) || len(got) != len(text) {
+			t.Errorf("text, %d: %q", shift, got[maskPiece-30:maskPiece+30])
+		}
+		binary := bytes.Repeat([]byte{0xFF}, 3*maskPiece)
+		binary[0] = 0
+		copy(binary[maskPiece+shift:], packed)
+		if got := maskFile(binary); bytes.Contains(got, packed[2:6]) || len(got) != len(binary) {
+			t.Errorf("packed, %d: %X", shift, got[maskPiece-30:maskPiece+30])
+		}
+	}
+}
+
+// TestMaskFileIsBounded: a file of zeros is one run of digits.
+func TestMaskFileIsBounded(t *testing.T) {
+	const size = 2 << 20
+	content := make([]byte, size)
+	var before, after runtime.MemStats
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	maskFile(content)
+	runtime.ReadMemStats(&after)
+	if more := after.HeapSys - before.HeapSys; more > 10*size {
+		t.Errorf("the heap grew by %d MiB for a file of %d MiB", more>>20, size>>20)
 	}
 }
 
