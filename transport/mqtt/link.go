@@ -19,6 +19,8 @@ const (
 	qos = 1
 	// sendWindow is how many messages may wait for their PUBACK at once.
 	sendWindow = 32
+	// ackTimeout is how long a PUBACK may take; then the connection is given up.
+	ackTimeout = 40 * time.Second
 	// closeGrace is how long a connection outlives Run's ctx for last words.
 	closeGrace = 2 * time.Second
 )
@@ -255,11 +257,20 @@ func (l *link) Send(ctx context.Context, terminalID string, k transport.Kind, pa
 
 // publish returns nil if the PUBACK came while the connection stood. A token
 // alone says too little: some are completed without PUBACK, some never.
+//
+// A PUBACK that does not come ends the connection, whoever still waits for it:
+// in MQTT a message is sent again on another connection only, and on this one
+// it would hold its place in the window for ever. A broker that answers pings
+// and no messages would so leave us connected and dumb.
 func (l *link) publish(topic string, retained bool, payload []byte) error {
 	token := l.client.Publish(topic, qos, retained, payload)
+	overdue := time.NewTimer(ackTimeout)
+	defer overdue.Stop()
 	select {
 	case <-token.Done():
 	case <-l.ctx.Done():
+	case <-overdue.C:
+		l.lost(fmt.Errorf("send %s: no PUBACK within %v", topic, ackTimeout))
 	}
 	switch {
 	case l.ctx.Err() != nil:

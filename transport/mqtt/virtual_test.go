@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -452,6 +453,42 @@ func TestSendWindow(t *testing.T) {
 		}
 		if took := time.Since(began); took != 20*time.Second {
 			t.Errorf("Send took %v", took)
+		}
+	})
+}
+
+// A broker that answers pings and acknowledges nothing: messages that nobody
+// waits for any more fill the window, so the connection is made again.
+func TestMissingPubackIsNoticed(t *testing.T) {
+	agent, f := transporttest.NewRecorder(), new(fake)
+	var dumb atomic.Bool
+	dumb.Store(true)
+	f.answer = func(p packets.ControlPacket) []packets.ControlPacket {
+		if _, publish := p.(*packets.PublishPacket); publish && dumb.Load() {
+			return nil
+		}
+		return healthy(p)
+	}
+	virtual(t, f, agent, func(t *testing.T, log *lines) {
+		sender := agent.AwaitConnected(t, time.Minute)
+		for range sendWindow {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			go sender.Send(ctx, "T1", transport.Reports, []byte("x"))
+		}
+		time.Sleep(39 * time.Second)
+		if agent.Connections() != 1 {
+			t.Errorf("%d connections after 39 s", agent.Connections())
+		}
+		dumb.Store(false)
+		time.Sleep(3 * time.Second)
+		if agent.Connections() != 2 || !log.has("connection lost", "no PUBACK within 40s") {
+			t.Errorf("%d connections after 42 s, log: %s", agent.Connections(), log)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := agent.AwaitConnected(t, time.Minute).Send(ctx, "T1", transport.Reports, []byte("x")); err != nil {
+			t.Errorf("Send on the next connection: %v", err)
 		}
 	})
 }
