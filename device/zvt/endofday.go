@@ -152,7 +152,7 @@ func (t *Terminal) withTotals(a account, f *device.Failure) device.Outcome {
 func (t *Terminal) closed(a account, message string) device.Outcome {
 	result := &device.EndOfDayResult{}
 	if t.o.Receipt == ReceiptReport {
-		result.Receipt, result.ReceiptTruncated = a.lines, a.truncated
+		result.Receipt, result.ReceiptTruncated = maskTogether(a.lines), a.truncated
 	}
 	remarks := []string{}
 	if message != "" {

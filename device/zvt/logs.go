@@ -204,7 +204,7 @@ func (r *logReader) readPrints(ctx context.Context) error {
 		if err := r.tolerate(err); err != nil {
 			return err
 		}
-		text := strings.Join(lines, "\n")
+		text := strings.Join(maskTogether(lines), "\n")
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
