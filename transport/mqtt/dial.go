@@ -68,7 +68,7 @@ func (e *webSocketRefused) Error() string { return "WebSocket refused: HTTP " + 
 type webSocketConn struct {
 	*websocket.Conn
 	reader io.Reader
-	mu     sync.Mutex // pings are written beside everything else
+	mu     sync.Mutex // held to write, and to say until when: pings are written beside everything else
 }
 
 func (c *webSocketConn) Read(b []byte) (int, error) { return c.reader.Read(b) }
@@ -80,6 +80,12 @@ func (c *webSocketConn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+func (c *webSocketConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *webSocketConn) SetDeadline(t time.Time) error {

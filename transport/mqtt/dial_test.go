@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -26,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"terminalops/transport"
@@ -297,6 +299,47 @@ func TestWebSocket(t *testing.T) {
 			return s
 		})
 	})
+}
+
+// The library writes pings beside everything else.
+func TestWebSocketWritesBesideEachOther(t *testing.T) {
+	const writers, writes = 4, 50
+	received := make(chan int, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		n, _ := io.CopyN(io.Discard, websocket.JoinMessages(conn, ""), writers*writes)
+		received <- int(n)
+	}))
+	defer server.Close()
+	u, err := parseBroker("ws" + strings.TrimPrefix(server.URL, "http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := Options{}.dial(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	g := guard(conn, 2, patience)
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for range writes {
+				if _, err := g.Write([]byte("x")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := <-received; n != writers*writes {
+		t.Errorf("%d bytes arrived, want %d", n, writers*writes)
+	}
 }
 
 func TestPassword(t *testing.T) {
