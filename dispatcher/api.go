@@ -170,8 +170,17 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
+// laterParameters will filter and page lists. To ignore them until then would
+// give a client the first page for ever.
+var laterParameters = []string{"starting_after", "status", "operation", "created_after", "created_before"}
+
 func (d *Dispatcher) list(w http.ResponseWriter, r *http.Request, who by) *problem {
 	query := r.URL.Query()
+	for _, name := range laterParameters {
+		if query.Has(name) {
+			return invalid(name, "is not supported by this version; want terminal_id, operation_id or limit")
+		}
+	}
 	f := store.Filter{AccountID: who.account, Limit: defaultList}
 	f.TerminalID, f.OperationID = given(query, "terminal_id"), given(query, "operation_id")
 	if text := given(query, "limit"); text != nil {

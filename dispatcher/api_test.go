@@ -280,6 +280,7 @@ func TestList(t *testing.T) {
 		for _, limit := range []string{"0", "101", "-1", "x", ""} {
 			checkProblem(t, "limit="+limit, b.do("GET", base+"?limit="+limit, ""), 400)
 		}
+		checkProblem(t, "starting_after", b.do("GET", base+"?starting_after="+ids[0], ""), 400)
 		checkProblem(t, "no such operation", b.do("GET", base+"/1", ""), 404)
 	})
 }
