@@ -142,7 +142,7 @@ func TestMaskFileIsBounded(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	maskFile(content)
 	runtime.ReadMemStats(&after)
-	if more := after.HeapSys - before.HeapSys; more > 20*size {
+	if more := int64(after.HeapSys) - int64(before.HeapSys); more > 20*size {
 		t.Errorf("the heap grew by %d MiB for a file of %d KiB", more>>20, size>>10)
 	}
 }
