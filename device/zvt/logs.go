@@ -103,8 +103,9 @@ func (r *logReader) readAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.found > 0 || r.t.o.Receipt == ReceiptTerminal {
-		return nil // in that case the prints would come out on paper
+	const lines = byte(apdu.ConfigPrintLines | apdu.ConfigAdministrationReceipts)
+	if r.found > 0 || r.t.o.ConfigByte&lines != lines {
+		return nil // without both bits the prints would come out on paper, or not at all
 	}
 	return r.readPrints(ctx)
 }
@@ -147,8 +148,11 @@ func (r *logReader) readFile(ctx context.Context, id byte, name string, room int
 	if code := end.Result(); err == nil && code != apdu.CodeOK {
 		err = &refusal{apdu.ControlReadFile, code}
 	}
-	if err != nil && len(file.data) > 0 {
+	switch {
+	case err != nil && len(file.data) > 0:
 		r.remarks = append(r.remarks, fmt.Sprintf("%s is not whole: %v", name, err))
+	case err == nil && file.end() < file.size:
+		r.remarks = append(r.remarks, fmt.Sprintf("%s is not whole: %d of %d bytes", name, file.end(), file.size))
 	}
 	content, dropped := file.masked()
 	if put := r.put(name, content, dropped); put != nil {
@@ -230,15 +234,25 @@ type assembly struct {
 	room int64
 	data []byte
 	base int64 // the offset of data in the file
+	size int64 // of the whole file, if the terminal tells it
 }
+
+// maxOffset is beyond every file that a terminal can have.
+const maxOffset = 1 << 40
+
+// end is where the file ends, as far as it was sent.
+func (a *assembly) end() int64 { return a.base + int64(len(a.data)) }
 
 // missing stands for bytes that the terminal did not send.
 const missing = '?'
 
 // add takes in a block: at its offset, or behind the others.
 func (a *assembly) add(f apdu.File) {
-	at := a.base + int64(len(a.data))
-	if f.Offset != nil && *f.Offset < 1<<40 {
+	if f.Size != nil && *f.Size < maxOffset {
+		a.size = int64(*f.Size)
+	}
+	at := a.end()
+	if f.Offset != nil && *f.Offset < maxOffset {
 		at = int64(*f.Offset)
 	}
 	end := at + int64(len(f.Block))
@@ -248,7 +262,7 @@ func (a *assembly) add(f apdu.File) {
 		block = block[min(a.base-at, int64(len(block))):]
 		at = a.base
 	}
-	for a.base+int64(len(a.data)) < at+int64(len(block)) {
+	for a.end() < at+int64(len(block)) {
 		a.data = append(a.data, missing)
 	}
 	copy(a.data[at-a.base:], block)

@@ -806,6 +806,62 @@ func TestAttendKeepsT4(t *testing.T) {
 	})
 }
 
+// TestFileThatIsShort: the terminal says how long its file is, sends less, and
+// says that this is all.
+func TestFileThatIsShort(t *testing.T) {
+	files := newSpool(1 << 20)
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := z.Execute(t.Context(), device.Request{Operation: device.SendLogs, Spool: files}, &entry{})
+		if err != nil || o.Failure != nil || !strings.Contains(o.Message, "02-application.log is not whole: 2 of 9 bytes") {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if files.files["02-application.log"] != "A\n" {
+			t.Errorf("%q", files.files)
+		}
+	}, func(p *peer) {
+		p.prepares()
+		p.hears("05 01 05 00 00 00 03 04")
+		p.says(ack)
+		p.tells(ready)
+		p.hears("08 11 07 06 05 2D 03 1D 01 02")
+		p.says(ack)
+		p.tells("04 0F 11 06 0F 2D 0D 1C 02 41 0A 1D 01 02 1F 00 03 00 00 09")
+		p.tells("06 0F 02 27 00")
+		for _, id := range []string{"03", "04", "05"} {
+			p.hears("08 11 07 06 05 2D 03 1D 01 " + id)
+			p.says("84 83 00")
+		}
+	})
+}
+
+// TestNoPrintsOnPaper: where the registration leaves administration receipts to
+// the terminal, or asks for no lines, what it prints of itself would be paper.
+func TestNoPrintsOnPaper(t *testing.T) {
+	for _, config := range []byte{0x0A, 0x88, 0x0C} {
+		files := newSpool(1 << 20)
+		play(t, func(o *zvt.Options) { o.ConfigByte = config }, func(t *testing.T, z *zvt.Terminal) {
+			o, err := z.Execute(t.Context(), device.Request{Operation: device.SendLogs, Spool: files}, &entry{})
+			if got := (ending{outcome: o, err: err}).String(); got != "unsupported  executed no" {
+				t.Errorf("config %02X: %s", config, got)
+			}
+		}, func(p *peer) {
+			p.hears(strings.Replace(registration, "8C", strings.ToUpper(hex.EncodeToString([]byte{config})), 1))
+			p.says(ack)
+			p.tells(complete)
+			for _, command := range []string{enquiry, "05 01 05 00 00 00 03 04"} {
+				p.hears(command)
+				p.says(ack)
+				p.tells(ready)
+			}
+			for _, id := range []string{"02", "03", "04", "05"} {
+				p.hears("08 11 07 06 05 2D 03 1D 01 " + id)
+				p.says("84 83 00")
+			}
+			p.hearsNothing(time.Minute)
+		})
+	}
+}
+
 // TestMenuAfterACrash: 08 01 was accepted, and the process died.
 func TestMenuAfterACrash(t *testing.T) {
 	play(t, func(o *zvt.Options) { o.Serial = true }, func(t *testing.T, z *zvt.Terminal) {
