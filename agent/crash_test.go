@@ -277,7 +277,7 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 
 		openings := s.opened
 		third := newPower(0)
-		hellos := s.cloud.hellos
+		hellos := s.cloud.hellosSoFar()
 		s.boot(third, "hello on the third boot", func() bool { return s.cloud.hellos > hellos+1 })
 
 		fail := func(format string, args ...any) {

@@ -81,8 +81,9 @@ type entry struct {
 
 // journal is the agent's memory. Its methods may be called from any goroutine.
 type journal struct {
-	db *bolt.DB
-	id string
+	db       *bolt.DB
+	id       string
+	pageSize int // bytes
 
 	// cut, if set, is called around each transaction; tests cut the power there.
 	cut func(when string) error
@@ -159,7 +160,7 @@ func openFile(path string) (j *journal, err error) {
 	case err != nil:
 		return nil, damaged{fmt.Errorf("journal %s: %w", path, err)}
 	}
-	j = &journal{db: db}
+	j = &journal{db: db, pageSize: db.Info().PageSize} // later it would be a race with a remap
 	if isNew {
 		aside, _ := filepath.Glob(path + damagedSuffix + "*")
 		err = j.create(len(aside) > 0)
@@ -260,7 +261,7 @@ const roomPerOperation = 128 << 10
 // disk is full. (Pages that are free in the file belong to it. On a file system
 // that never overwrites in place, such as btrfs, this is no guarantee.)
 func (j *journal) reserve(n int) error {
-	page := j.db.Info().PageSize
+	page := j.pageSize
 	want := (n + 1) * roomPerOperation / page
 	s := j.db.Stats()
 	free := s.FreePageN + s.PendingPageN

@@ -178,7 +178,9 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 		}
 		return err
 	}
-	op.message, op.changed = "started", true
+	// RUNNING goes out at once, whenever ACCEPTED did: should this PC's disk be
+	// restored to an old copy, it is how the cloud's welcome stops the copy.
+	op.message, op.changed, op.lastSent = "started", true, time.Time{}
 	l.wakeReporter()
 	l.log.Info("started", "operation", op.Command.OperationID, "kind", op.Command.Operation)
 	return nil

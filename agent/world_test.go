@@ -82,9 +82,7 @@ func (w *world) startAs(id string, prepare func()) {
 // start starts the agent, and waits until it is connected.
 func (w *world) start() {
 	w.t.Helper()
-	w.cloud.mu.Lock()
-	hellos := w.cloud.hellos
-	w.cloud.mu.Unlock()
+	hellos := w.cloud.hellosSoFar()
 	defer w.cloud.await(w.t, w.patience, "hello", func() bool { return w.cloud.hellos > hellos })
 	o := w.options
 	o.StateDir, o.Time, o.Version = w.dir, w.time, "test"
@@ -283,6 +281,12 @@ func (c *cloud) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.later)
+}
+
+func (c *cloud) hellosSoFar() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hellos
 }
 
 // notify tells whoever awaits something. c.mu is held.

@@ -212,7 +212,9 @@ func (l *link) deliver(ctx context.Context, h transport.Handler, m paho.Message)
 	}
 	err := h.Receive(ctx, transport.Message{TerminalID: id, Kind: k, Payload: m.Payload(), Retained: m.Retained()})
 	if err != nil {
-		l.end.log.Warn("message not acknowledged", "topic", m.Topic(), "error", err)
+		if ctx.Err() == nil {
+			l.end.log.Warn("message not acknowledged", "topic", m.Topic(), "error", err)
+		}
 		return err
 	}
 	m.Ack()
