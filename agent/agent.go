@@ -90,14 +90,35 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{options: o, journal: j}
 	for _, lo := range o.Lanes {
-		l := a.newLane(lo)
-		if err := l.load(); err != nil {
-			j.close()
-			return nil, err
-		}
-		a.lanes = append(a.lanes, l)
+		a.lanes = append(a.lanes, a.newLane(lo))
+	}
+	if err := a.load(); err != nil {
+		j.close()
+		return nil, err
 	}
 	return a, nil
+}
+
+// load hands each lane what an earlier run left of it. Entries of terminals
+// that are not configured any more stay where they are.
+func (a *Agent) load() error {
+	byID := make(map[string]*lane)
+	for _, l := range a.lanes {
+		byID[l.id] = l
+	}
+	if err := a.journal.each(func(e *entry) {
+		if l := byID[e.Command.TerminalID]; l != nil {
+			l.load(e)
+		}
+	}); err != nil {
+		return err
+	}
+	for _, l := range a.lanes {
+		if err := l.loadEvidence(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *Agent) newLane(lo Lane) *lane {
@@ -126,8 +147,8 @@ func (a *Agent) newLane(lo Lane) *lane {
 func (a *Agent) Run(ctx context.Context) error {
 	patience, impatient := context.WithCancel(context.WithoutCancel(ctx))
 	defer impatient()
+	group, ctx := errgroup.WithContext(ctx) // a lane whose configuration is wrong ends all
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(a.options.Grace, impatient) })()
-	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range a.lanes {
 		group.Go(func() error {
 			if err := l.run(ctx, patience); err != nil {

@@ -51,24 +51,44 @@ type cloudClock struct {
 	server time.Time     // server_time of the last good welcome
 	sent   time.Duration // monotonic, of its hello
 	half   time.Duration // half its round trip: the best guess lies in the middle
-	wall   time.Time     // the PC's clock when the welcome came ...
-	mono   time.Duration // ... and the monotonic one
+	at     reading       // when the welcome came
 	ownOK  bool          // nobody welcomes here: the PC's clock must do
 }
 
-// welcome takes an answer to the hello that was sent at the monotonic time
-// sent, and reports whether it was fresh enough to be used.
-func (c *cloudClock) welcome(server time.Time, sent time.Duration) bool {
+// reading is both of the PC's clocks at one moment.
+type reading struct {
+	wall time.Time
+	mono time.Duration
+}
+
+func (c *cloudClock) read() reading { return reading{c.source.Wall(), c.source.Monotonic()} }
+
+// jumped reports whether the clocks disagree about the time since r: the PC
+// slept, or somebody has set its clock.
+func (r reading) jumped(now reading) bool {
+	jump := now.wall.Sub(r.wall) - (now.mono - r.mono)
+	return jump > maxJump || jump < -maxJump
+}
+
+// welcome takes an answer to the hello of sent, and reports whether it was
+// fresh enough to be used.
+func (c *cloudClock) welcome(server time.Time, sent reading) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.source.Monotonic()
-	if now-sent > maxAnswer {
+	now := c.read()
+	if now.mono-sent.mono > maxAnswer || sent.jumped(now) {
 		return false
 	}
 	c.synced, c.ownOK = true, false
-	c.server, c.sent, c.half = server, sent, (now-sent)/2
-	c.wall, c.mono = c.source.Wall(), now
+	c.server, c.sent, c.half, c.at = server, sent.mono, (now.mono-sent.mono)/2, now
 	return true
+}
+
+// forget makes the cloud's time unknown again.
+func (c *cloudClock) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.synced = false
 }
 
 // useOwn lets the PC's clock decide until a welcome comes.
@@ -86,12 +106,11 @@ func (c *cloudClock) latest() (time.Time, bool) {
 	if !c.synced {
 		return c.source.Wall(), c.ownOK
 	}
-	now := c.source.Monotonic()
-	jump := c.source.Wall().Sub(c.wall) - (now - c.mono)
-	if jump > maxJump || jump < -maxJump {
+	now := c.read()
+	if c.at.jumped(now) {
 		return time.Time{}, false
 	}
-	return c.server.Add(now - c.sent), true
+	return c.server.Add(now.mono - c.sent), true
 }
 
 // now is the best guess of the cloud's time, for everything that is not

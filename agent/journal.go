@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -27,8 +30,9 @@ import (
 //	            "replaced"                         present if an earlier file was damaged
 //	            "birth"                            with replaced: the cloud's time at the first welcome
 //	entries     sequence, 8 bytes big endian       entry, JSON
+//	finals      sequence, number (8 bytes each)    a piece of the final report, in order
 //	ids         terminal id 00 operation id        sequence
-//	evidence    sequence, number (8 bytes each)    device.Evidence, JSON; numbered from 0
+//	evidence    sequence, number (8 bytes each)    device.Evidence, JSON; numbers rise
 //	connections terminal id                        number of the last connection, decimal
 //
 // A key of ids is never reused for another entry: an id that the journal knows
@@ -41,6 +45,7 @@ const (
 var (
 	bucketMeta        = []byte("meta")
 	bucketEntries     = []byte("entries")
+	bucketFinals      = []byte("finals")
 	bucketIDs         = []byte("ids")
 	bucketEvidence    = []byte("evidence")
 	bucketConnections = []byte("connections")
@@ -71,7 +76,7 @@ type entry struct {
 
 	// Final is the final report, byte for byte as it is sent. Finished without
 	// Final means abandoned: another journal has answered for this id.
-	Final    []byte `json:"final,omitempty"`
+	Final    []byte `json:"-"`                  // in the bucket finals
 	Reported bool   `json:"reported,omitempty"` // the broker has taken Final
 
 	// Attending: the terminal kept the word after the operation was complete
@@ -84,6 +89,8 @@ type journal struct {
 	db       *bolt.DB
 	id       string
 	pageSize int // bytes
+
+	unfinished atomic.Int64 // entries that still need room for a result
 
 	// cut, if set, is called around each transaction; tests cut the power there.
 	cut func(when string) error
@@ -181,7 +188,7 @@ func openFile(path string) (j *journal, err error) {
 func (j *journal) create(replaces bool) error {
 	j.id = newID()
 	err := j.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketEntries, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
+		for _, name := range [][]byte{bucketMeta, bucketEntries, bucketFinals, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -217,12 +224,21 @@ func (j *journal) check() error {
 		if format != journalFormat {
 			return damaged{fmt.Errorf("journal: unknown format %.20q", format)}
 		}
-		for _, name := range [][]byte{bucketEntries, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
+		for _, name := range [][]byte{bucketEntries, bucketFinals, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
 			if tx.Bucket(name) == nil {
 				return damaged{fmt.Errorf("journal: no bucket %s", name)}
 			}
 		}
 		j.id = string(meta.Get([]byte("id")))
+		if err := tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
+			e, err := parse(tx, k, v)
+			if err == nil && e.State != finished {
+				j.unfinished.Add(1)
+			}
+			return err
+		}); err != nil {
+			return damaged{err}
+		}
 		var first error
 		for err := range tx.Check() { // read to its end: the channel's writer waits for us
 			if first == nil {
@@ -254,15 +270,15 @@ func (j *journal) update(change func(tx *bolt.Tx) error) error {
 // roomPerOperation is what an operation may still need on disk after it was
 // accepted: its evidence, its final report, and the pages that bbolt copies on
 // the way. In bytes.
-const roomPerOperation = 128 << 10
+const roomPerOperation = 192 << 10
 
 // reserve makes sure that the file holds enough free pages, on disk already,
-// for n unfinished operations: their results can then be written although the
-// disk is full. (Pages that are free in the file belong to it. On a file system
+// for the unfinished operations and one more: their results can then be written
+// although the disk is full. (Pages that are free in the file belong to it. On a file system
 // that never overwrites in place, such as btrfs, this is no guarantee.)
-func (j *journal) reserve(n int) error {
+func (j *journal) reserve() error {
 	page := j.pageSize
-	want := (n + 1) * roomPerOperation / page
+	want := (int(j.unfinished.Load()) + 2) * roomPerOperation / page
 	s := j.db.Stats()
 	free := s.FreePageN + s.PendingPageN
 	if free >= want {
@@ -275,13 +291,12 @@ func (j *journal) reserve(n int) error {
 	return j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Delete([]byte("filler")) })
 }
 
-// add stores a new entry and gives it its sequence. unfinished is the number
-// of operations that still need room for a result, e included.
-func (j *journal) add(e *entry, unfinished int) error {
-	if err := j.reserve(unfinished); err != nil {
+// add stores a new entry and gives it its sequence.
+func (j *journal) add(e *entry) error {
+	if err := j.reserve(); err != nil {
 		return err
 	}
-	return j.update(func(tx *bolt.Tx) error {
+	err := j.update(func(tx *bolt.Tx) error {
 		ids := tx.Bucket(bucketIDs)
 		key := idKey(e.Command.TerminalID, e.Command.OperationID)
 		if ids.Get(key) != nil {
@@ -295,8 +310,15 @@ func (j *journal) add(e *entry, unfinished int) error {
 		if err := ids.Put(key, sequenceKey(sequence)); err != nil {
 			return err
 		}
+		if err := putFinal(tx, *e); err != nil {
+			return err
+		}
 		return put(tx, *e)
 	})
+	if err == nil && e.State != finished {
+		j.unfinished.Add(1)
+	}
+	return err
 }
 
 // advance applies change to e, on disk first: e has changed only if the error
@@ -311,8 +333,19 @@ func (j *journal) advance(e *entry, change func(*entry)) error {
 	default:
 		panic(fmt.Sprintf("agent: journal: %s becomes %s", from, to))
 	}
-	if err := j.update(func(tx *bolt.Tx) error { return put(tx, next) }); err != nil {
+	ends := e.State != finished && next.State == finished
+	if err := j.update(func(tx *bolt.Tx) error {
+		if ends {
+			if err := putFinal(tx, next); err != nil {
+				return err
+			}
+		}
+		return put(tx, next)
+	}); err != nil {
 		return err
+	}
+	if ends {
+		j.unfinished.Add(-1)
 	}
 	change(e) // only what it changes: other members may be read meanwhile
 	return nil
@@ -326,14 +359,35 @@ func put(tx *bolt.Tx, e entry) error {
 	return tx.Bucket(bucketEntries).Put(sequenceKey(e.Sequence), b)
 }
 
+// pieceSize is the size of the pieces of a final report, in bytes: so small that
+// no value needs pages side by side. Free pages are only counted (reserve), and
+// may lie anywhere.
+const pieceSize = 1 << 10
+
+func putFinal(tx *bolt.Tx, e entry) error {
+	var number uint64
+	for piece := range slices.Chunk(e.Final, pieceSize) {
+		if err := tx.Bucket(bucketFinals).Put(numberedKey(e.Sequence, number), piece); err != nil {
+			return err
+		}
+		number++
+	}
+	return nil
+}
+
 // record adds a piece of evidence to e.
-func (j *journal) record(e *entry, number int, evidence device.Evidence) error {
+func (j *journal) record(e *entry, evidence device.Evidence) error {
 	b, err := json.Marshal(evidence)
 	if err != nil {
 		return err
 	}
 	return j.update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketEvidence).Put(evidenceKey(e.Sequence, number), b)
+		bucket := tx.Bucket(bucketEvidence)
+		number, err := bucket.NextSequence()
+		if err != nil {
+			return err
+		}
+		return bucket.Put(numberedKey(e.Sequence, number), b)
 	})
 }
 
@@ -341,23 +395,31 @@ func (j *journal) record(e *entry, number int, evidence device.Evidence) error {
 func (j *journal) evidence(e *entry) ([]device.Evidence, error) {
 	var all []device.Evidence
 	err := j.db.View(func(tx *bolt.Tx) error {
-		evidence := tx.Bucket(bucketEvidence)
-		for n := 0; ; n++ {
-			v := evidence.Get(evidenceKey(e.Sequence, n))
-			if v == nil {
-				return nil
-			}
+		return eachOf(tx.Bucket(bucketEvidence), e.Sequence, func(_, v []byte) error {
 			var one device.Evidence
 			if err := json.Unmarshal(v, &one); err != nil {
 				return err
 			}
 			all = append(all, one)
-		}
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("journal: evidence: %w", err)
 	}
 	return all, nil
+}
+
+// eachOf calls f for what a bucket holds of an entry, in order.
+func eachOf(b *bolt.Bucket, sequence uint64, f func(key, value []byte) error) error {
+	prefix := sequenceKey(sequence)
+	c := b.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // find returns the entry of an operation; nil if the journal does not know it.
@@ -369,18 +431,18 @@ func (j *journal) find(terminal, operation string) (*entry, error) {
 			return nil
 		}
 		var err error
-		e, err = parse(key, tx.Bucket(bucketEntries).Get(key))
+		e, err = parse(tx, key, tx.Bucket(bucketEntries).Get(key))
 		return err
 	})
 	return e, err
 }
 
-// each calls f for the entries of a terminal, oldest first.
-func (j *journal) each(terminal string, f func(*entry)) error {
+// each calls f for all entries, oldest first. f must not use the journal.
+func (j *journal) each(f func(*entry)) error {
 	return j.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
-			e, err := parse(k, v)
-			if err == nil && e.Command.TerminalID == terminal {
+			e, err := parse(tx, k, v)
+			if err == nil {
 				f(e)
 			}
 			return err
@@ -388,13 +450,16 @@ func (j *journal) each(terminal string, f func(*entry)) error {
 	})
 }
 
-func parse(key, value []byte) (*entry, error) {
+func parse(tx *bolt.Tx, key, value []byte) (*entry, error) {
 	e := new(entry)
 	if err := json.Unmarshal(value, e); err != nil {
 		return nil, fmt.Errorf("journal: entry %x: %w", key, err)
 	}
 	e.Sequence = binary.BigEndian.Uint64(key)
-	return e, nil
+	return e, eachOf(tx.Bucket(bucketFinals), e.Sequence, func(_, piece []byte) error {
+		e.Final = append(e.Final, piece...)
+		return nil
+	})
 }
 
 // How long entries stay. The dispatcher may ask for a final report for 30 days
@@ -416,7 +481,7 @@ func (j *journal) prune(now time.Time) ([]uint64, error) {
 		entries := tx.Bucket(bucketEntries)
 		surplus := entries.Stats().KeyN - keepCount
 		return entries.ForEach(func(k, v []byte) error {
-			e, err := parse(k, v)
+			e, err := parse(tx, k, v)
 			if err != nil {
 				return err
 			}
@@ -464,22 +529,30 @@ func (j *journal) remove(tx *bolt.Tx, e *entry) error {
 	if err := tx.Bucket(bucketIDs).Delete(idKey(e.Command.TerminalID, e.Command.OperationID)); err != nil {
 		return err
 	}
-	evidence := tx.Bucket(bucketEvidence)
-	for n := 0; evidence.Get(evidenceKey(e.Sequence, n)) != nil; n++ {
-		if err := evidence.Delete(evidenceKey(e.Sequence, n)); err != nil {
+	for _, b := range []*bolt.Bucket{tx.Bucket(bucketEvidence), tx.Bucket(bucketFinals)} {
+		var keys [][]byte
+		if err := eachOf(b, e.Sequence, func(k, _ []byte) error {
+			keys = append(keys, bytes.Clone(k))
+			return nil
+		}); err != nil {
 			return err
+		}
+		for _, k := range keys {
+			if err := b.Delete(k); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// nextConnection counts the connections of a terminal.
-func (j *journal) nextConnection(terminal string) (uint64, error) {
+// nextConnection counts the connections of a terminal, from above after on.
+func (j *journal) nextConnection(terminal string, after uint64) (uint64, error) {
 	var n uint64
 	err := j.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketConnections)
 		n, _ = strconv.ParseUint(string(b.Get([]byte(terminal))), 10, 64)
-		n++
+		n = max(n, after) + 1
 		return b.Put([]byte(terminal), strconv.AppendUint(nil, n, 10))
 	})
 	return n, err
@@ -503,6 +576,6 @@ func idKey(terminal, operation string) []byte { return []byte(terminal + "\x00" 
 
 func sequenceKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-func evidenceKey(n uint64, number int) []byte {
-	return binary.BigEndian.AppendUint64(sequenceKey(n), uint64(number))
+func numberedKey(n, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(sequenceKey(n), number)
 }

@@ -57,37 +57,41 @@ type lane struct {
 // hello is the last one sent.
 type hello struct {
 	nonce  string
-	sent   time.Duration // monotonic
-	due    time.Time     // when to say it next
-	misses int           // how many were not answered
-	again  bool          // this connection had a welcome
+	sent   reading
+	due    time.Time // when to say it next
+	misses int       // how many were not answered
+	again  bool      // this connection had a welcome
 }
 
-// load reads what an earlier run left.
-func (l *lane) load() error {
-	var failure error
-	err := l.journal.each(l.id, func(e *entry) {
-		if e.Attending {
-			l.left = e
+// load takes an entry that an earlier run left.
+func (l *lane) load(e *entry) {
+	if e.Attending {
+		l.left = e
+	}
+	switch {
+	case e.State != finished:
+		op := &operation{entry: *e, changed: true}
+		l.operations[e.Command.OperationID] = op
+		l.queue = append(l.queue, op)
+	case !e.Reported:
+		l.outbox = append(l.outbox, e)
+	}
+}
+
+// loadEvidence takes what was recorded of the operations that load has queued.
+func (l *lane) loadEvidence() (err error) {
+	for _, op := range l.queue {
+		if op.evidence, err = l.journal.evidence(&op.entry); err != nil {
+			return err
 		}
-		switch {
-		case e.State != finished:
-			evidence, err := l.journal.evidence(e)
-			failure = errors.Join(failure, err)
-			op := &operation{entry: *e, evidence: evidence, changed: true}
-			l.operations[e.Command.OperationID] = op
-			l.queue = append(l.queue, op)
-		case !e.Reported:
-			l.outbox = append(l.outbox, e)
-		}
-	})
-	return errors.Join(failure, err)
+	}
+	return nil
 }
 
 // run serves the lane until ctx ends, and then until the operation at work has
 // ended too, or patience.
 func (l *lane) run(ctx, patience context.Context) error {
-	session, hangUp := context.WithCancel(patience)
+	session, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // it has the last word
 	defer hangUp()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -98,7 +102,7 @@ func (l *lane) run(ctx, patience context.Context) error {
 	}()
 
 	l.work(ctx, patience)
-	l.sayGoodbye(patience)
+	l.sayGoodbye()
 	hangUp()
 	return <-ended
 }
@@ -196,7 +200,7 @@ func (l *lane) attending(e *entry) bool {
 
 // add journals a new operation and queues it. l.mu is held.
 func (l *lane) add(op *operation) error {
-	if err := l.journal.add(&op.entry, len(l.operations)+1); err != nil {
+	if err := l.journal.add(&op.entry); err != nil {
 		l.troubleLocked(err)
 		return err
 	}
@@ -261,7 +265,7 @@ func (l *lane) tooLate(op *operation) transport.Report {
 func (l *lane) tell(op *operation, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if op.message != text {
+	if text = cut(text); op.message != text {
 		op.message, op.changed = text, true
 		l.log.Info(text, "operation", op.Command.OperationID)
 		l.wakeReporter()
@@ -272,7 +276,7 @@ func (l *lane) tell(op *operation, text string) {
 func (l *lane) setDevice(state, detail string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.device.State != state || l.device.Detail != detail {
+	if detail = cut(detail); l.device.State != state || l.device.Detail != detail {
 		l.device.State, l.device.Detail, l.news = state, detail, true
 		l.wakeReporter()
 	}
@@ -298,7 +302,7 @@ func (l *lane) trouble(err error) {
 }
 
 func (l *lane) troubleLocked(err error) {
-	if text := "no commands are taken: " + err.Error(); text != l.detail {
+	if text := cut("no commands are taken: " + err.Error()); text != l.detail {
 		l.log.Error(text)
 		l.setDetail(text)
 	}

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ func (s *spool) Put(name string, content []byte, dropped int64) error {
 		content = cut
 	}
 	s.room -= int64(len(content))
-	name = fileName(name)
+	name = s.free(fileName(name))
 	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
@@ -114,6 +115,18 @@ func (s *spool) Put(name string, content []byte, dropped int64) error {
 	return nil
 }
 
+// free returns name, or one like it that no file has yet.
+func (s *spool) free(name string) string {
+	taken := func(n string) bool {
+		return slices.ContainsFunc(s.files, func(f transport.LogFile) bool { return strings.EqualFold(f.Name, n) })
+	}
+	unique := name
+	for n := 2; taken(unique); n++ {
+		unique = strconv.Itoa(n) + "-" + name
+	}
+	return unique
+}
+
 // fileName makes a plain file name of whatever a terminal calls its file.
 func fileName(name string) string {
 	name = strings.Map(func(r rune) rune {
@@ -122,7 +135,10 @@ func fileName(name string) string {
 		}
 		return '_'
 	}, name)
-	return strings.TrimLeft(name[:min(len(name), 100)], ".")
+	if name = strings.TrimLeft(name[:min(len(name), 100)], "."); name == "" {
+		return "file"
+	}
+	return name
 }
 
 // deliverLogs packs what the adapter spooled and uploads it. It returns the
@@ -234,13 +250,18 @@ func (l *lane) upload(ctx context.Context, op *operation) error {
 		until = op.Command.IssuedAt.Add(hardLimit)
 	}
 	pauses := pauses{first: time.Second, ceiling: time.Minute}
+	began := l.clock.source.Monotonic()
 	for {
 		l.tell(op, "uploading the logs")
 		final, err := l.put(ctx, op)
 		if err == nil {
 			return nil
 		}
-		if left := until.Sub(l.clock.now()); final || left <= 0 {
+		over := l.clock.source.Monotonic()-began > hardLimit // all that is known while the cloud's time is not
+		if late, known := l.clock.latest(); known {
+			over = late.After(until)
+		}
+		if final || over {
 			return err
 		}
 		l.tell(op, "uploading the logs, again soon: "+err.Error())

@@ -45,6 +45,7 @@ var (
 	errCancelled = errors.New("cancelled")
 	errClock     = errors.New("the cloud's time is not known")
 	errStopping  = errors.New("the agent is stopping")
+	errEnded     = errors.New("another journal has answered for it")
 )
 
 // errDisk: the state directory cannot be written.
@@ -63,8 +64,11 @@ func (l *lane) accept(c transport.Command) error {
 	case known != nil && c.Cancel:
 		return l.cancel(known)
 	case known != nil:
+		l.adopt(known)
 		l.answerAgain(known)
 		return nil
+	case c.Cancel && l.journal.meta("replaced") != "":
+		return l.refuseDoubtful(c) // the damaged one may have started it
 	case c.Cancel:
 		return l.refuse(c, transport.CodeCancelled, "cancelled before it arrived")
 	case !l.supported(c.Operation):
@@ -106,7 +110,7 @@ func (l *lane) perform(ctx, patience context.Context, op *operation) {
 func (l *lane) execute(ctx, patience context.Context, op *operation) {
 	pauses := pauses{first: time.Second, ceiling: 5 * time.Second}
 	var waiting error // why it was not started so far
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && l.stateOf(op) == accepted {
 		switch err := l.mayStart(op); {
 		case errors.Is(err, errClock):
 			l.waitForClock(ctx)
@@ -121,12 +125,16 @@ func (l *lane) execute(ctx, patience context.Context, op *operation) {
 		case err == nil:
 			l.conclude(patience, op, outcome)
 			return
-		case begun && !errors.Is(err, device.ErrNotStarted):
+		case begun && errors.Is(err, device.ErrNotStarted):
+			l.setDevice(transport.DeviceUnreachable, err.Error())
+			l.finish(patience, op, l.failed(op, transport.CodeDeviceUnreachable, transport.ExecutedNo, err.Error()))
+			return
+		case begun:
 			l.log.Warn("in doubt", "operation", op.Command.OperationID, "why", err)
 			l.tell(op, err.Error())
 			return
-		case refusedByBegin(err):
-			// mayStart says the same, in words
+		case ctx.Err() != nil, refusedByBegin(err):
+			// the loop says what that means
 		case errors.Is(err, device.ErrBusy), errors.Is(err, errDisk):
 			waiting = err
 			l.setDevice(deviceState(err), err.Error())
@@ -159,10 +167,12 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if op.State != accepted {
+	switch {
+	case op.State == finished:
+		return errEnded
+	case op.State != accepted:
 		panic("agent: begin called twice for " + op.Command.OperationID)
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return errStopping
 	}
 	now := l.clock.now()
@@ -204,7 +214,12 @@ func (l *lane) ready(op *operation) error {
 
 // refusedByBegin reports whether begin said no, for a reason that ready knows.
 func refusedByBegin(err error) bool {
-	return errors.Is(err, errTooLate) || errors.Is(err, errCancelled) || errors.Is(err, errClock) || errors.Is(err, errStopping)
+	for _, no := range []error{errTooLate, errCancelled, errClock, errStopping, errEnded} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
 
 // resolve asks what became of an operation that was started and that nobody saw
@@ -216,8 +231,9 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 		return
 	}
 	pauses := pauses{first: time.Second, ceiling: time.Minute}
+	began := l.clock.source.Monotonic()
 	for {
-		past := l.past(op)
+		past := l.past(op, l.clock.source.Monotonic()-began)
 		outcome, err := l.ask(ctx, patience, op, past)
 		switch {
 		case err == nil && past.GiveUp:
@@ -377,7 +393,7 @@ func (l *lane) refuseWith(c transport.Command, code, executed, why string) error
 	op.Command, op.State, op.AcceptedAt = c, accepted, l.clock.now()
 	r := l.stamp(op, l.failed(op, code, executed, why))
 	op.State, op.FinishedAt, op.Final = finished, op.AcceptedAt, encodeFinal(r)
-	if err := l.journal.add(&op.entry, len(l.operations)); err != nil {
+	if err := l.journal.add(&op.entry); err != nil {
 		l.troubleLocked(err)
 		return err
 	}
@@ -418,9 +434,8 @@ func (w *witness) Begin(mark any) error {
 // Record implements device.Witness.
 func (w *witness) Record(kind string, data any) (device.Evidence, error) {
 	e := device.Evidence{At: w.lane.clock.now(), Kind: kind, Data: transport.Encode(data)}
-	number := len(w.op.evidence)
 	w.op.evidence = append(w.op.evidence, e)
-	if err := w.lane.journal.record(&w.op.entry, number, e); err != nil {
+	if err := w.lane.journal.record(&w.op.entry, e); err != nil {
 		w.lane.trouble(err)
 		return e, err
 	}
@@ -430,11 +445,28 @@ func (w *witness) Record(kind string, data any) (device.Evidence, error) {
 // Progress implements device.Witness.
 func (w *witness) Progress(text string) { w.lane.tell(w.op, text) }
 
-// past is what the journal holds of op.
-func (l *lane) past(op *operation) device.Past {
-	now := l.clock.now()
+// past is what the journal holds of op. asked is how long it has been asked for
+// since this start, which is all that is known of the time as long as the
+// cloud's is not: the PC's clock may be wrong by days.
+func (l *lane) past(op *operation, asked time.Duration) device.Past {
+	now := op.StartedAt.Add(asked)
+	if late, known := l.clock.latest(); known {
+		now = late
+	}
 	return device.Past{
 		StartedAt: op.StartedAt, Now: now, Mark: op.Mark, Evidence: op.evidence,
 		GiveUp: now.Sub(op.StartedAt) > l.resolveFor,
 	}
+}
+
+// adopt queues an operation that is on disk although journaling it has failed:
+// a commit may reach the disk and still return an error. l.mu is held.
+func (l *lane) adopt(known *entry) {
+	if known.State != accepted || l.operations[known.Command.OperationID] != nil {
+		return
+	}
+	op := &operation{entry: *known, fresh: true, changed: true}
+	l.operations[known.Command.OperationID] = op
+	l.queue = append(l.queue, op)
+	l.wake()
 }

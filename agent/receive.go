@@ -17,7 +17,7 @@ import (
 func (l *lane) Connecting() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n, err := l.journal.nextConnection(l.id)
+	n, err := l.journal.nextConnection(l.id, l.connection)
 	if err != nil {
 		l.troubleLocked(err)
 		n = l.connection + 1
@@ -93,10 +93,20 @@ func (l *lane) welcome(payload []byte) error {
 		return nil
 	}
 	l.mu.Lock()
-	if w.Nonce != l.hello.nonce || !l.clock.welcome(w.ServerTime.Time, l.hello.sent) {
+	if l.hello.nonce == "" || w.Nonce != l.hello.nonce {
 		l.mu.Unlock()
-		l.log.Info("welcome ignored: it answers an older hello, or came too late", "nonce", w.Nonce)
+		l.log.Info("welcome ignored: it answers no hello of now", "nonce", w.Nonce)
 		return nil
+	}
+	if !l.clock.welcome(w.ServerTime.Time, l.hello.sent) {
+		// Too slow to tell the time, but this cloud does welcome: the PC's clock
+		// is not what decides.
+		l.hello = hello{misses: l.hello.misses, again: l.hello.again, due: time.Now().Add(time.Second)}
+		err := l.rememberWelcome()
+		l.wakeReporter()
+		l.mu.Unlock()
+		l.log.Info("welcome ignored: it came too late", "nonce", w.Nonce)
+		return err
 	}
 	// A broker that lost its sessions takes reports before the dispatcher has
 	// subscribed again, and nobody gets them. So the dispatcher is asked once
@@ -106,11 +116,17 @@ func (l *lane) welcome(payload []byte) error {
 		pause = helloSoon
 	}
 	l.hello = hello{again: true, due: time.Now().Add(pause)}
-	err = errors.Join(l.remember(), l.reconcile(w.Pending))
-	l.mu.Unlock()
-	if err != nil {
-		return err
+	if err = l.remember(); err == nil {
+		err = l.reconcile(w.Pending)
 	}
+	if err != nil { // nothing starts before this is on disk
+		l.troubleLocked(err)
+		l.clock.forget()
+		l.hello = hello{due: time.Now().Add(helloAnswer)}
+		l.mu.Unlock()
+		return nil
+	}
+	l.mu.Unlock()
 	for _, p := range w.Pending {
 		if err := l.pending(p); err != nil {
 			return err
@@ -125,10 +141,8 @@ func (l *lane) welcome(payload []byte) error {
 // remember notes that this cloud welcomes, and when a replaced journal was
 // born. l.mu is held.
 func (l *lane) remember() error {
-	if l.journal.meta("welcomed") == "" {
-		if err := l.journal.setMeta("welcomed", "yes"); err != nil {
-			return err
-		}
+	if err := l.rememberWelcome(); err != nil {
+		return err
 	}
 	if l.journal.meta("replaced") == "" || l.journal.meta("birth") != "" {
 		return nil
@@ -147,6 +161,13 @@ func (l *lane) remember() error {
 		}
 	}
 	return nil
+}
+
+func (l *lane) rememberWelcome() error {
+	if l.journal.meta("welcomed") != "" {
+		return nil
+	}
+	return l.journal.setMeta("welcomed", "yes")
 }
 
 // reconcile compares what the journal holds as not started with what the cloud
@@ -222,7 +243,7 @@ func (l *lane) pending(p transport.Pending) error {
 	now := l.clock.now()
 	e := &entry{Command: c, State: finished, AcceptedAt: now, FinishedAt: now, Reported: true}
 	l.log.Warn("not started and not reported", "operation", c.OperationID, "why", "another journal has accepted it")
-	return l.journal.add(e, len(l.operations))
+	return l.journal.add(e)
 }
 
 // resend queues the final reports that the cloud wants.

@@ -95,7 +95,7 @@ func (l *lane) sendHello(ctx context.Context, s transport.Sender) (time.Duration
 		}
 	}
 	pause := min(helloAnswer<<min(l.hello.misses, 4), helloCeiling)
-	l.hello = hello{nonce: newID(), sent: l.clock.source.Monotonic(), due: time.Now().Add(pause), misses: l.hello.misses, again: l.hello.again}
+	l.hello = hello{nonce: newID(), sent: l.clock.read(), due: time.Now().Add(pause), misses: l.hello.misses, again: l.hello.again}
 	m := transport.HelloMessage{Nonce: l.hello.nonce, JournalID: l.journal.id, Agent: l.program}
 	l.news = true
 	l.mu.Unlock()
@@ -158,7 +158,7 @@ func (l *lane) sendLastWord(ctx context.Context, s transport.Sender) error {
 
 // sayGoodbye gives the reporter a moment to send what is final, and that the
 // agent leaves.
-func (l *lane) sayGoodbye(ctx context.Context) {
+func (l *lane) sayGoodbye() {
 	l.mu.Lock()
 	l.leaving = make(chan struct{})
 	said := l.leaving
@@ -169,7 +169,6 @@ func (l *lane) sayGoodbye(ctx context.Context) {
 	select {
 	case <-said:
 	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 
@@ -369,8 +368,8 @@ func encodeFinal(r transport.Report) []byte {
 		}
 		var result transport.EndOfDayResult
 		if json.Unmarshal(r.Result, &result) != nil || len(result.Receipt) == 0 {
-			r.Result = nil // no other result can be large
-			continue
+			r.Result = nil // no other result can be large, and nothing else
+			return transport.Encode(r)
 		}
 		result.Receipt, result.ReceiptTruncated = result.Receipt[:len(result.Receipt)/2], true
 		r.Result = transport.Encode(result)

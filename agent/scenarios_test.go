@@ -66,18 +66,31 @@ var scenarios = []struct {
 		w.wantActs(0)
 	}},
 	{"clock three hours fast", func(w *world) {
+		w.end()
 		w.time.set(3 * time.Hour)
+		w.start()
 		w.send(w.command("fast", device.EndOfDay))
 		w.wantFinal("fast", "COMPLETED")
 		w.wantActs(1)
 	}},
 	{"clock three hours slow, past expires_at", func(w *world) {
+		w.end()
 		w.time.set(-3 * time.Hour)
+		w.start()
 		c := w.command("slow", device.EndOfDay)
 		c.ExpiresAt = transport.At(time.Now().Add(-time.Second))
 		w.send(c)
 		w.wantFinal("slow", "expired no")
 		w.wantActs(0)
+	}},
+	{"clock set three hours back while it waits", func(w *world) {
+		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
+		w.send(w.command("set", device.EndOfDay))
+		w.cloud.await(w.t, w.patience, "ACCEPTED", func() bool { return !w.cloud.pending["set"].AcceptedAt.IsZero() })
+		w.time.set(-3 * time.Hour)
+		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
+		w.wantFinal("set", "COMPLETED")
+		w.wantActs(1)
 	}},
 	{"waited through a suspend", func(w *world) {
 		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})

@@ -34,7 +34,11 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("time: want RFC 3339 such as 2026-06-29T09:00:00.000Z, have %.40q", s)
 	}
-	t.Time = parsed.UTC()
+	parsed = parsed.UTC()
+	if y := parsed.Year(); (y < 1970 || y > 9998) && !parsed.IsZero() { // some could not be written again in RFC 3339
+		return fmt.Errorf("time: %.40q is out of range", s)
+	}
+	t.Time = parsed
 	return nil
 }
 
@@ -283,6 +287,8 @@ func DecodeCommand(payload []byte, id string) (Command, error) {
 		return invalid("terminal_id is %.80q, this is %q", c.TerminalID, id)
 	case c.Operation == "" && !c.Cancel:
 		return invalid("no operation")
+	case len(c.Operation) > maxIDLength:
+		return invalid("operation longer than %d characters", maxIDLength)
 	case c.ExpiresAt.IsZero():
 		return invalid("no expires_at")
 	case c.IssuedAt.IsZero():
