@@ -33,18 +33,32 @@ func quick(t testing.TB, address string) Options {
 	}
 }
 
-// anybody is a client of the broker that publishes what it likes.
+// anybody is a client of the broker that publishes what it likes. A retained
+// message is there for the next subscriber when publish returns: NATS
+// acknowledges one before it shows it.
 func anybody(t testing.TB, address string) (publish func(topic string, payload []byte, retained bool)) {
 	t.Helper()
 	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("anybody"))
-	if connect := client.Connect(); !connect.WaitTimeout(patience) || connect.Error() != nil {
-		t.Fatalf("connect: %v", connect.Error())
+	done := func(what string, token paho.Token) {
+		t.Helper()
+		if !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatalf("%s: %v", what, token.Error())
+		}
 	}
+	done("connect", client.Connect())
 	t.Cleanup(func() { client.Disconnect(1000) })
 	return func(topic string, payload []byte, retained bool) {
 		t.Helper()
-		if token := client.Publish(topic, 1, retained, payload); !token.WaitTimeout(patience) || token.Error() != nil {
-			t.Fatalf("publish %s: %v", topic, token.Error())
+		done("publish "+topic, client.Publish(topic, 1, retained, payload))
+		for shown := !retained; !shown; {
+			seen := make(chan struct{}, 1)
+			done("subscribe "+topic, client.Subscribe(topic, 0, func(paho.Client, paho.Message) { seen <- struct{}{} }))
+			select {
+			case <-seen:
+				shown = true
+			case <-time.After(100 * time.Millisecond):
+			}
+			done("unsubscribe "+topic, client.Unsubscribe(topic))
 		}
 	}
 }
