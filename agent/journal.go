@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -50,6 +51,8 @@ var (
 	bucketEvidence    = []byte("evidence")
 	bucketConnections = []byte("connections")
 	bucketFiller      = []byte("filler")
+
+	keyFormat = []byte("format") // in meta
 )
 
 // state is how far an entry is. The words are on disk.
@@ -87,6 +90,7 @@ type entry struct {
 // journal is the agent's memory. Its methods may be called from any goroutine.
 type journal struct {
 	db       *bolt.DB
+	lock     *os.File // of the state directory
 	id       string
 	pageSize int // bytes
 
@@ -96,21 +100,85 @@ type journal struct {
 	cut func(when string) error
 }
 
-// errNewerJournal: a newer agent has written this journal.
-var errNewerJournal = errors.New("the journal was written by a newer terminal-agent; install that version or newer again")
+// ErrNewerJournal: a newer agent has written the journal, in a format that this
+// version does not know. It was left as it is.
+var ErrNewerJournal = errors.New("a newer terminal-agent has written it; nothing was changed: install that version or a newer one again")
 
-// openJournal opens the journal in dir, or makes one. A damaged file is renamed
-// to journal.db.damaged-TIME; a journal that is made beside such a file knows
-// that it replaces one, however often the agent ended in between.
+// openJournal opens the journal in dir, or makes one, and keeps dir to itself
+// until the journal is closed.
+func openJournal(dir string, now time.Time) (*journal, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := lockDir(dir) // before anything is touched that may be another's
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, journalFile)
+	j, err := (*journal)(nil), refuseNewer(path)
+	if err == nil {
+		j, err = openOrReplace(path, now)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	j.lock = lock
+	return j, nil
+}
+
+// refuseNewer looks at the format of a journal, if it can be read, and changes
+// nothing. Opening the file for writing does: bbolt gives it another size on
+// Windows, and we count how often we try.
+func refuseNewer(path string) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a mapped page beyond the end of the file
+	defer func() {
+		if recover() != nil {
+			err = nil // it is damaged, which is for openOrReplace to see
+		}
+	}()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return inUse(path)
+	}
+	if err != nil {
+		return nil // likewise, or it is not there yet
+	}
+	defer db.Close()
+	return db.View(func(tx *bolt.Tx) error {
+		if meta := tx.Bucket(bucketMeta); meta != nil && isNewer(meta) {
+			return newer(path, meta)
+		}
+		return nil
+	})
+}
+
+// isNewer reports whether a later version has written the journal. Formats are
+// numbers.
+func isNewer(meta *bolt.Bucket) bool {
+	known, _ := strconv.Atoi(journalFormat)
+	found, err := strconv.Atoi(string(meta.Get(keyFormat)))
+	return err == nil && found > known
+}
+
+func newer(path string, meta *bolt.Bucket) error {
+	return fmt.Errorf("journal %s has format %s, this version knows %s: %w", path, meta.Get(keyFormat), journalFormat, ErrNewerJournal)
+}
+
+// inUse: an agent that did not lock the state directory, as the first versions
+// did not, has the journal itself.
+func inUse(path string) error { return fmt.Errorf("journal %s is %w", path, ErrInUse) }
+
+// openOrReplace opens the journal at path. A damaged file is renamed to
+// journal.db.damaged-TIME; a journal that is made beside such a file knows that
+// it replaces one, however often the agent ended in between.
 //
 // bbolt may panic on a damaged file, also on a goroutine where nobody can
 // recover it. Therefore a file counts the attempts to open it, and after the
-// second one that did not come back the journal counts as damaged.
-func openJournal(dir string, now time.Time) (*journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	path := filepath.Join(dir, journalFile)
+// second one that did not come back the journal counts as damaged. The count is
+// about processes that ended and not about power cuts: it need not be synced,
+// and one that was cut short counts as none.
+func openOrReplace(path string, now time.Time) (*journal, error) {
 	attempts := path + ".opening"
 	tries, _ := strconv.Atoi(readText(attempts))
 	damage := fmt.Errorf("terminal-agent ended %d times while opening it", tries)
@@ -127,7 +195,7 @@ func openJournal(dir string, now time.Time) (*journal, error) {
 		damage = err
 	}
 	aside := path + damagedSuffix + now.UTC().Format("20060102T150405Z")
-	if err := os.Rename(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := moveFile(path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("journal %s is damaged (%v) and cannot be set aside: %w", path, damage, err)
 	}
 	os.Remove(attempts)
@@ -161,7 +229,7 @@ func openFile(path string) (j *journal, err error) {
 	})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("journal %s is in use: does another terminal-agent run with this state directory?", path)
+		return nil, inUse(path)
 	case errors.Is(err, os.ErrPermission), errors.As(err, new(*os.PathError)):
 		return nil, fmt.Errorf("journal: %w", err)
 	case err != nil:
@@ -199,7 +267,7 @@ func (j *journal) create(replaces bool) error {
 				return err
 			}
 		}
-		if err := meta.Put([]byte("format"), []byte(journalFormat)); err != nil {
+		if err := meta.Put(keyFormat, []byte(journalFormat)); err != nil {
 			return err
 		}
 		return meta.Put([]byte("id"), []byte(j.id))
@@ -217,11 +285,13 @@ func (j *journal) check() error {
 		if meta == nil {
 			return damaged{errors.New("journal: no meta bucket")}
 		}
-		format := string(meta.Get([]byte("format")))
-		if n, err := strconv.Atoi(format); err == nil && format != journalFormat && n > 1 {
-			return errNewerJournal
-		}
-		if format != journalFormat {
+		// The version that brings another format upgrades here: in one
+		// transaction, before anything else is read, so that a power cut leaves
+		// the one or the other. A start after it does not tell the difference.
+		switch format := string(meta.Get(keyFormat)); {
+		case isNewer(meta):
+			return newer(j.db.Path(), meta)
+		case format != journalFormat:
 			return damaged{fmt.Errorf("journal: unknown format %.20q", format)}
 		}
 		for _, name := range [][]byte{bucketEntries, bucketFinals, bucketIDs, bucketEvidence, bucketConnections, bucketFiller} {
@@ -249,7 +319,8 @@ func (j *journal) check() error {
 	})
 }
 
-func (j *journal) close() error { return j.db.Close() }
+// close closes the journal and gives the state directory free.
+func (j *journal) close() error { return errors.Join(j.db.Close(), j.lock.Close()) }
 
 // update is the one way to write. It is on disk when update returns nil.
 func (j *journal) update(change func(tx *bolt.Tx) error) error {

@@ -3,9 +3,11 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -71,26 +73,60 @@ func TestJournalKeepsWhatItWasTold(t *testing.T) {
 	}
 }
 
+// An older agent leaves a newer journal exactly as it is, also if it does so
+// for the third time, or the newer agent did not get through its start.
 func TestJournalOfANewerAgent(t *testing.T) {
-	dir := t.TempDir()
-	j := mustOpen(t, dir)
-	if err := errors.Join(j.setMeta("format", "2"), j.close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openJournal(dir, time.Now()); !errors.Is(err, errNewerJournal) {
-		t.Errorf("err = %v", err)
-	}
-	if names, _ := filepath.Glob(filepath.Join(dir, "*")); len(names) != 1 {
-		t.Errorf("it was not left alone: %v", names)
+	for _, attempts := range []string{"", "1", "2"} {
+		t.Run("attempts="+attempts, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, journalFile)
+			j := mustOpen(t, dir)
+			if err := errors.Join(j.add(newEntry("a")), j.setMeta("format", "2"), j.close()); err != nil {
+				t.Fatal(err)
+			}
+			if attempts != "" {
+				if err := os.WriteFile(path+".opening", []byte(attempts), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := contents(t, dir)
+			for range 3 {
+				_, err := New(Options{StateDir: dir})
+				if !errors.Is(err, ErrNewerJournal) {
+					t.Fatalf("err = %v", err)
+				}
+				for _, part := range []string{path, "format 2", "knows 1", "install"} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q does not say %q", err, part)
+					}
+				}
+			}
+			if after := contents(t, dir); !maps.Equal(before, after) {
+				t.Errorf("have the files %v, had %v, or one is not what it was", slices.Sorted(maps.Keys(after)), slices.Sorted(maps.Keys(before)))
+			}
+		})
 	}
 }
 
-func TestJournalInUse(t *testing.T) {
-	dir := t.TempDir()
-	mustOpen(t, dir)
-	if _, err := openJournal(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "another terminal-agent") {
-		t.Errorf("err = %v", err)
+// contents is what is in a state directory, without the lock.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, f := range all {
+		if f.Name() == lockFile {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[f.Name()] = string(b)
+	}
+	return files
 }
 
 // What is damaged is set aside, whatever the damage is.

@@ -195,7 +195,7 @@ func (l *lane) pack(op *operation, r transport.Report) (archive, error) {
 		}
 	}
 	path := l.archivePath(op.Sequence)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return archive{}, err
 	}
 	if err := writeArchive(path, s, l.clock.now()); err != nil {
@@ -236,10 +236,7 @@ func writeArchive(path string, s *spool, at time.Time) error {
 			return err
 		}
 	}
-	if err := os.Rename(path+".part", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return moveFile(path+".part", path)
 }
 
 // upload sends the archive, again and again until it is taken, refused for
