@@ -489,8 +489,9 @@ func TestProxyFromEnvironment(t *testing.T) {
 	}
 	if os.Getenv("HTTP_PROXY") != "http://one.test:1" {
 		child := exec.Command(os.Args[0], "-test.run=^TestProxyFromEnvironment$", "-test.v")
-		child.Env = append(os.Environ(), "HTTP_PROXY=http://one.test:1", "HTTPS_PROXY=socks5://two.test:2", "NO_PROXY=internal.test",
-			"http_proxy=", "https_proxy=", "no_proxy=")
+		// The last one wins, and on Windows http_proxy is HTTP_PROXY.
+		child.Env = append(os.Environ(), "http_proxy=", "https_proxy=", "no_proxy=",
+			"HTTP_PROXY=http://one.test:1", "HTTPS_PROXY=socks5://two.test:2", "NO_PROXY=internal.test")
 		if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "looked at 6 brokers") {
 			t.Fatalf("%v\n%s", err, out)
 		}
