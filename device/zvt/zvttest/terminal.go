@@ -262,7 +262,8 @@ func (t *Terminal) ServeTCP(ctx context.Context, s frame.Stream) error {
 	return (&session{t: t, conn: frame.TCP(s, frame.TCPOptions{})}).serve(ctx)
 }
 
-// isEnd reports whether a stream simply ended.
+// isEnd reports whether a stream simply ended. A peer that closes a connection
+// with something unread in it resets it.
 func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, errHungUp)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, connectionReset) || errors.Is(err, errHungUp)
 }

@@ -1,0 +1,7 @@
+//go:build !windows
+
+package zvttest
+
+import "syscall"
+
+const connectionReset = syscall.ECONNRESET
