@@ -238,6 +238,7 @@ func (c *config) complete(dir string) error {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
+		*path = filepath.FromSlash(*path) // one way to write it in messages, also on Windows
 	}
 	absolute(&c.StateDir, "")
 	absolute(&c.Database, filepath.Join(c.StateDir, "dispatcher.db"))

@@ -43,6 +43,8 @@ func TestReferenceShowsTheDefaults(t *testing.T) {
 	}
 	without := regexp.MustCompile(`(?m)^# (hmac_secret_file|jwks_file|urls|username|password_file|ca_file|cert_file|key_file|name|terminals) .*|^# \[.*`)
 	shown := regexp.MustCompile(`(?m)^# ([a-z_]+ *= )`).ReplaceAllString(without.ReplaceAllString(string(content), ""), "$1")
+	stateDir := filepath.ToSlash(t.TempDir()) // absolute on every system, as /var/lib is not
+	shown = strings.ReplaceAll(shown, "/var/lib/terminal-dispatcher", stateDir)
 	if n := strings.Count(shown, "\n# "); strings.Count(string(content), "\n# ")-n < 30 {
 		t.Fatalf("too few keys were found:\n%s", shown)
 	}
@@ -50,7 +52,7 @@ func TestReferenceShowsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := settings{file: writeConfig(t, `state_dir = "/var/lib/terminal-dispatcher"`)}.load()
+	want, err := settings{file: writeConfig(t, `state_dir = "`+stateDir+`"`)}.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,20 +110,21 @@ func TestConfigurationIsStrict(t *testing.T) {
 // TestFlagWinsOverEnvironmentOverFile says the same thing in all three places.
 func TestFlagWinsOverEnvironmentOverFile(t *testing.T) {
 	file := writeConfig(t, "state_dir = \"s\"\nlisten = \"127.0.0.1:1\"\npublic_url = \"http://file.example.com/\"")
+	inFlag, inEnv := filepath.Join(t.TempDir(), "flag"), filepath.Join(t.TempDir(), "env")
 	p := program{getenv: func(name string) string {
-		return map[string]string{"TERMINAL_DISPATCHER_LISTEN": "127.0.0.1:2", "TERMINAL_DISPATCHER_CONFIG": file, "TERMINAL_DISPATCHER_STATE_DIR": "/env"}[name]
+		return map[string]string{"TERMINAL_DISPATCHER_LISTEN": "127.0.0.1:2", "TERMINAL_DISPATCHER_CONFIG": file, "TERMINAL_DISPATCHER_STATE_DIR": inEnv}[name]
 	}}
 	flags := p.flags("serve", "")
 	var s settings
 	s.defineServe(p, flags)
-	if err := parse(flags, []string{"--state-dir", "/flag"}, 0); err != nil {
+	if err := parse(flags, []string{"--state-dir", inFlag}, 0); err != nil {
 		t.Fatal(err)
 	}
 	c, err := s.load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:2" || c.StateDir != "/flag" || c.PublicURL != "http://file.example.com" || c.Auth.Audience != "http://file.example.com/v1" {
+	if c.Listen != "127.0.0.1:2" || c.StateDir != inFlag || c.PublicURL != "http://file.example.com" || c.Auth.Audience != "http://file.example.com/v1" {
 		t.Errorf("have %+v", c)
 	}
 }
