@@ -215,7 +215,7 @@ func TestPortIsTaken(t *testing.T) {
 	defer l.Close()
 	o := options(t)
 	o.Listen = l.Addr().String()
-	if _, err := broker.Start(o); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := broker.Start(o); err == nil || !strings.Contains(err.Error(), "listen tcp "+o.Listen) {
 		t.Errorf("have %v", err)
 	}
 }
