@@ -2,7 +2,7 @@
 # unless it says so.
 
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+VERSION ?= $(shell packaging/version.sh 2>/dev/null || echo devel)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
 # The race detector needs a C compiler; without one the tests run without it.
@@ -12,7 +12,7 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROGRAMS    = terminal-agent terminal-dispatcher terminal-simulator demo
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm windows/amd64
 
-.PHONY: ci build demo up test test-all bench check cross clean
+.PHONY: ci build demo up test test-all bench check cross packages version clean
 
 ci: check cross test test-all demo
 
@@ -54,6 +54,14 @@ cross:
 		size=$$(wc -c < $$out); echo "$$p $$size bytes"; \
 		[ $$size -le 10000000 ] || { echo "$$out is larger than 10 MB"; exit 1; }; \
 	done
+
+# deb, rpm, tar.gz, zip, MSI, SBOMs and checksums in dist/; packaging/build.sh
+# says what else it needs.
+packages:
+	VERSION='$(VERSION)' packaging/build.sh
+
+version:
+	@echo '$(VERSION)'
 
 clean:
 	rm -rf bin dist

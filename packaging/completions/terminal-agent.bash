@@ -1,0 +1,38 @@
+# bash completion for terminal-agent
+
+_terminal_agent() {
+	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words
+	case $previous in
+	--config | --broker-password-file | --ca-file | --cert-file | --key-file)
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		return
+		;;
+	--state-dir)
+		mapfile -t COMPREPLY < <(compgen -d -- "$current")
+		return
+		;;
+	--log-level)
+		mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$current")
+		return
+		;;
+	--broker-url | --broker-username | --terminal-id | --link)
+		return
+		;;
+	esac
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		words="run config service version --help"
+	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = config ]; then
+		words="init check"
+	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = service ]; then
+		words="install uninstall start stop restart status"
+	else
+		case ${COMP_WORDS[1]}:${COMP_WORDS[2]} in
+		run:*) words="--config --service --state-dir --broker-url --broker-username --broker-password-file --log-level --help" ;;
+		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --config --help" ;;
+		config:check | service:*) words="--config --help" ;;
+		esac
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "${words-}" -- "$current")
+}
+
+complete -F _terminal_agent terminal-agent
