@@ -57,6 +57,7 @@ type Agent struct {
 	options Options
 	journal *journal
 	lanes   []*lane
+	watch   *watch
 }
 
 // New opens the journal and reads what an earlier run left. The caller calls
@@ -92,6 +93,7 @@ func New(o Options) (*Agent, error) {
 	for _, lo := range o.Lanes {
 		a.lanes = append(a.lanes, a.newLane(lo))
 	}
+	a.watch = a.newWatch()
 	if err := a.load(); err != nil {
 		j.close()
 		return nil, err
@@ -158,6 +160,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	return errors.Join(group.Wait(), a.Close())
+}
+
+// Wake tells the agent that the PC was asleep. Nobody knows for how long, so the
+// cloud's time is asked for again before anything starts; and the connections,
+// which are dead more often than not and would only be missed after a while, are
+// made anew. An operation at work goes on. Wake may be called from any
+// goroutine.
+func (a *Agent) Wake() {
+	for _, l := range a.lanes {
+		l.rouse()
+	}
 }
 
 // Close closes the journal of an agent that does not run.

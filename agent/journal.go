@@ -338,6 +338,13 @@ func (j *journal) update(change func(tx *bolt.Tx) error) error {
 	return nil
 }
 
+// beginAndGiveUp returns when a write could begin. Nothing is written.
+func (j *journal) beginAndGiveUp() {
+	if tx, err := j.db.Begin(true); err == nil { // an error: it is closed
+		tx.Rollback()
+	}
+}
+
 // roomPerOperation is what an operation may still need on disk after it was
 // accepted: its evidence, its final report, and the pages that bbolt copies on
 // the way. In bytes.

@@ -39,6 +39,8 @@ type lane struct {
 	workerWake   chan struct{} // capacity 1: look again
 	reporterWake chan struct{} // capacity 1: look again
 
+	locking, working, reporting, session turns // for Alive
+
 	mu         sync.Mutex
 	operations map[string]*operation // by id, those not finished
 	queue      []*operation          // the same, in order
@@ -47,7 +49,8 @@ type lane struct {
 
 	connection uint64
 	hello      hello
-	welcomed   bool // by the cloud, since this start
+	hangUp     context.CancelFunc // ends the connection; the next one is made at once
+	welcomed   bool               // by the cloud, since this start
 	device     transport.Device
 	news       bool          // presence has changed
 	detail     string        // why no commands are taken; empty if they are
@@ -98,7 +101,7 @@ func (l *lane) run(ctx, patience context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		defer stop() // the configuration is wrong: nothing to wait for
-		ended <- l.end.Run(session, l)
+		ended <- l.keepSession(session)
 	}()
 
 	l.work(ctx, patience)
@@ -107,8 +110,42 @@ func (l *lane) run(ctx, patience context.Context) error {
 	return <-ended
 }
 
+// keepSession runs the session until ctx ends, from its beginning again
+// whenever somebody has hung up.
+func (l *lane) keepSession(ctx context.Context) error {
+	defer l.session.turn(0)
+	for {
+		connection, hangUp := context.WithCancel(ctx)
+		l.mu.Lock()
+		l.hangUp = hangUp
+		l.mu.Unlock()
+		l.session.turn(sessionPatience)
+		err := l.end.Run(connection, l)
+		hungUp := connection.Err() != nil && ctx.Err() == nil
+		hangUp()
+		if err != nil || !hungUp {
+			return err
+		}
+	}
+}
+
+// rouse is Wake for this lane. A welcome that is still on its way answers a
+// hello from before the sleep, and tells no time.
+func (l *lane) rouse() {
+	l.log.Info("the PC was asleep: asking for the time, and connecting again")
+	l.clock.forget()
+	l.mu.Lock()
+	l.hello = hello{}
+	if l.hangUp != nil {
+		l.hangUp()
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
 // work takes the operations of the queue one after the other.
 func (l *lane) work(ctx, patience context.Context) {
+	defer l.working.turn(0)
 	if l.left != nil {
 		l.attend(ctx, l.left)
 	}
@@ -125,6 +162,7 @@ func (l *lane) work(ctx, patience context.Context) {
 // What was started goes on without the cloud's time; what was not waits for it.
 func (l *lane) next(ctx context.Context) *operation {
 	for ctx.Err() == nil {
+		l.working.turn(turnPatience)
 		l.mu.Lock()
 		if len(l.queue) > 0 {
 			op := l.queue[0]
@@ -147,6 +185,7 @@ func (l *lane) next(ctx context.Context) *operation {
 // waitForClock waits until the cloud's time is known, or ctx has ended.
 func (l *lane) waitForClock(ctx context.Context) {
 	for ctx.Err() == nil {
+		l.working.turn(turnPatience)
 		if _, known := l.clock.latest(); known {
 			return
 		}

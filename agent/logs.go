@@ -144,6 +144,7 @@ func fileName(name string) string {
 // deliverLogs packs what the adapter spooled and uploads it. It returns the
 // final report; false if ctx ended first.
 func (l *lane) deliverLogs(ctx context.Context, op *operation, r transport.Report) (transport.Report, bool) {
+	l.working.turn(readPatience)
 	a, packed := op.packed()
 	if !packed {
 		l.tell(op, "packing the logs")

@@ -150,6 +150,8 @@ func (l *lane) execute(ctx, patience context.Context, op *operation) {
 
 // attempt has the adapter execute op once.
 func (l *lane) attempt(ctx, patience context.Context, op *operation) (device.Outcome, error) {
+	l.working.turn(patienceFor(op))
+	defer l.working.turn(turnPatience)
 	request, err := l.request(op)
 	if err != nil {
 		return device.Outcome{}, err
@@ -258,6 +260,8 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 
 // ask has the adapter resolve op once.
 func (l *lane) ask(ctx, patience context.Context, op *operation, past device.Past) (device.Outcome, error) {
+	l.working.turn(patienceFor(op))
+	defer l.working.turn(turnPatience)
 	request, err := l.request(op)
 	if err != nil {
 		return device.Outcome{}, err
@@ -298,6 +302,7 @@ func (l *lane) finish(ctx context.Context, op *operation, r transport.Report) {
 func (l *lane) finishAttending(ctx context.Context, op *operation, r transport.Report, attending bool) {
 	pauses := pauses{first: time.Second, ceiling: 30 * time.Second}
 	for {
+		l.working.turn(turnPatience)
 		l.mu.Lock()
 		err := l.store(op, r, attending)
 		l.mu.Unlock()
@@ -336,9 +341,11 @@ func (l *lane) attend(ctx context.Context, e *entry) {
 	}
 	if attendant, ok := l.terminal.(device.Attendant); ok {
 		l.setDevice(transport.DeviceBusy, "menu open since "+e.FinishedAt.UTC().Format(time.RFC3339))
+		l.working.turn(0) // hours, or days
 		if err := attendant.Attend(ctx); err != nil && ctx.Err() == nil {
 			l.log.Warn("attend", "operation", e.Command.OperationID, "error", err)
 		}
+		l.working.turn(turnPatience)
 	}
 	if ctx.Err() != nil {
 		return
@@ -428,11 +435,13 @@ func (w *witness) Begin(mark any) error {
 	if w.resolving {
 		panic("agent: an adapter called Begin in Resolve: a terminal never acts twice for one command")
 	}
+	defer w.lane.working.turn(patienceFor(w.op))
 	return w.lane.begin(w.ctx, w.op, mark)
 }
 
 // Record implements device.Witness.
 func (w *witness) Record(kind string, data any) (device.Evidence, error) {
+	defer w.lane.working.turn(patienceFor(w.op))
 	e := device.Evidence{At: w.lane.clock.now(), Kind: kind, Data: transport.Encode(data)}
 	w.op.evidence = append(w.op.evidence, e)
 	if err := w.lane.journal.record(&w.op.entry, e); err != nil {
@@ -443,7 +452,10 @@ func (w *witness) Record(kind string, data any) (device.Evidence, error) {
 }
 
 // Progress implements device.Witness.
-func (w *witness) Progress(text string) { w.lane.tell(w.op, text) }
+func (w *witness) Progress(text string) {
+	w.lane.working.turn(patienceFor(w.op))
+	w.lane.tell(w.op, text)
+}
 
 // past is what the journal holds of op. asked is how long it has been asked for
 // since this start, which is all that is known of the time as long as the

@@ -15,6 +15,7 @@ import (
 
 // Connecting implements transport.Handler.
 func (l *lane) Connecting() []byte {
+	l.session.turn(sessionPatience)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n, err := l.journal.nextConnection(l.id, l.connection)
@@ -29,6 +30,7 @@ func (l *lane) Connecting() []byte {
 // Receive implements transport.Handler. An error means that the journal cannot
 // be written: the message will come again.
 func (l *lane) Receive(_ context.Context, m transport.Message) error {
+	l.session.turn(sessionPatience)
 	switch m.Kind {
 	case transport.Welcome:
 		return l.welcome(m.Payload)

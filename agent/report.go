@@ -27,6 +27,8 @@ const (
 // first, then final reports in the order of the journal, then the newest of
 // what is going on.
 func (l *lane) Connected(ctx context.Context, s transport.Sender) {
+	s = &noted{s, l}
+	defer l.reporting.turn(0)
 	l.mu.Lock()
 	l.hello, l.news = hello{}, true
 	l.log.Info("connected", "connection", l.connection)
@@ -34,6 +36,7 @@ func (l *lane) Connected(ctx context.Context, s transport.Sender) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		l.reporting.turn(turnPatience)
 		again, err := l.send(ctx, s)
 		if err != nil && ctx.Err() == nil {
 			l.log.Warn("not sent, trying again", "error", err)
