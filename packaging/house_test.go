@@ -1,5 +1,3 @@
-// Package packaging holds what the programs are delivered in; its test holds
-// the house together.
 package packaging
 
 import (
@@ -36,7 +34,7 @@ var mayImport = map[string][]string{
 	"dispatcher/broker":               {},
 	"device/devicetest":               {"device"},
 	"device/zvt/zvttest":              {"device/trace", "device/zvt/frame", "device/zvt/apdu"},
-	"cmd/terminal-agent":              {"agent/...", "device/...", "transport/..."},
+	"cmd/terminal-agent":              {"agent/...", "device/...", "packaging", "transport/..."},
 	"cmd/terminal-dispatcher":         {"dispatcher/...", "transport/..."},
 	"cmd/terminal-simulator":          {"device/..."},
 	"cmd/demo":                        {},
@@ -50,6 +48,7 @@ var onlyIn = map[string][]string{
 	"github.com/eclipse/paho.mqtt.golang": {"transport/mqtt"},
 	"go.bug.st/serial":                    {"device/link"},
 	"github.com/kardianos/service":        {"cmd/terminal-agent"},
+	"github.com/coreos/go-systemd":        {"cmd/terminal-agent"},
 	"go.etcd.io/bbolt":                    {"agent"},
 	"github.com/nats-io/nats-server":      {"dispatcher/broker"},
 	"modernc.org/sqlite":                  {"dispatcher/store"},

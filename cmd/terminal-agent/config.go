@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -105,50 +104,64 @@ const (
 	defaultT1         = time.Second
 )
 
-// loadConfig reads the file, the environment and the flags, and checks what can
-// be checked without touching anything. Every error is a configError.
-func loadConfig(args []string, stdout io.Writer, getenv func(string) string) (*config, error) {
-	flags := pflag.NewFlagSet("terminal-agent run", pflag.ContinueOnError)
-	flags.SetOutput(stdout)
-	flags.SortFlags = false
-	file := flags.String("config", getenv("TERMINAL_AGENT_CONFIG"), "configuration file (TERMINAL_AGENT_CONFIG)")
-	stateDir := flags.String("state-dir", getenv("TERMINAL_AGENT_STATE_DIR"), "instead of state_dir (TERMINAL_AGENT_STATE_DIR)")
-	urls := flags.StringSlice("broker-url", strings.FieldsFunc(getenv("TERMINAL_AGENT_BROKER_URLS"), func(r rune) bool { return r == ',' || r == ' ' }),
+// source is where a configuration comes from: the file, and what overrides it.
+type source struct {
+	file         string
+	stateDir     string
+	urls         []string
+	username     string
+	passwordFile string
+	password     string // the environment's
+	level        string
+}
+
+// newSource adds the flags of a source; after they are parsed, it is filled in.
+func newSource(flags *pflag.FlagSet, getenv func(string) string) *source {
+	s := &source{password: getenv("TERMINAL_AGENT_BROKER_PASSWORD")}
+	s.addFile(flags, getenv)
+	flags.StringVar(&s.stateDir, "state-dir", getenv("TERMINAL_AGENT_STATE_DIR"), "instead of state_dir (TERMINAL_AGENT_STATE_DIR)")
+	flags.StringSliceVar(&s.urls, "broker-url", strings.FieldsFunc(getenv("TERMINAL_AGENT_BROKER_URLS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		"instead of broker.urls; may be repeated (TERMINAL_AGENT_BROKER_URLS)")
-	username := flags.String("broker-username", getenv("TERMINAL_AGENT_BROKER_USERNAME"), "instead of broker.username (TERMINAL_AGENT_BROKER_USERNAME)")
-	passwordFile := flags.String("broker-password-file", getenv("TERMINAL_AGENT_BROKER_PASSWORD_FILE"),
+	flags.StringVar(&s.username, "broker-username", getenv("TERMINAL_AGENT_BROKER_USERNAME"), "instead of broker.username (TERMINAL_AGENT_BROKER_USERNAME)")
+	flags.StringVar(&s.passwordFile, "broker-password-file", getenv("TERMINAL_AGENT_BROKER_PASSWORD_FILE"),
 		"instead of broker.password_file (TERMINAL_AGENT_BROKER_PASSWORD_FILE; the password itself: TERMINAL_AGENT_BROKER_PASSWORD)")
-	level := flags.String("log-level", getenv("TERMINAL_AGENT_LOG_LEVEL"), "instead of log_level: debug, info, warn, error (TERMINAL_AGENT_LOG_LEVEL)")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			return nil, err
-		}
-		return nil, configError{err}
+	flags.StringVar(&s.level, "log-level", getenv("TERMINAL_AGENT_LOG_LEVEL"), "instead of log_level: debug, info, warn, error (TERMINAL_AGENT_LOG_LEVEL)")
+	return s
+}
+
+// addFile adds the flag that names the file.
+func (s *source) addFile(flags *pflag.FlagSet, getenv func(string) string) {
+	file := getenv("TERMINAL_AGENT_CONFIG")
+	if file == "" {
+		file = defaultConfig()
 	}
-	if flags.NArg() > 0 {
-		return nil, configError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	flags.StringVar(&s.file, "config", file, "configuration `FILE` (TERMINAL_AGENT_CONFIG)")
+}
+
+// load reads the file, applies what overrides it, and checks what can be checked
+// without touching anything. Every error is a configError.
+func (s *source) load() (*config, error) {
+	content, err := os.ReadFile(s.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, configError{fmt.Errorf("configuration: %w; `terminal-agent config init` writes one", err)}
 	}
-	if *file == "" {
-		return nil, configError{errors.New("no configuration: give --config FILE")}
-	}
-	content, err := os.ReadFile(*file)
 	if err != nil {
-		return nil, configError{err}
+		return nil, configError{fmt.Errorf("configuration: %w", err)}
 	}
 	c, err := parseConfig(content)
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", *file, err)}
+		return nil, configError{fmt.Errorf("%s: %w", s.file, err)}
 	}
-	override(&c.StateDir, *stateDir)
-	override(&c.Broker.Username, *username)
-	override(&c.Broker.PasswordFile, *passwordFile)
-	override(&c.LogLevel, *level)
-	if len(*urls) > 0 {
-		c.Broker.URLs = *urls
+	override(&c.StateDir, s.stateDir)
+	override(&c.Broker.Username, s.username)
+	override(&c.Broker.PasswordFile, s.passwordFile)
+	override(&c.LogLevel, s.level)
+	if len(s.urls) > 0 {
+		c.Broker.URLs = s.urls
 	}
-	c.Broker.password = getenv("TERMINAL_AGENT_BROKER_PASSWORD")
+	c.Broker.password = s.password
 	if err := c.check(content); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", *file, err)}
+		return nil, configError{fmt.Errorf("%s: %w", s.file, err)}
 	}
 	return c, nil
 }

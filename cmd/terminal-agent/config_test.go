@@ -13,6 +13,17 @@ import (
 
 func noEnv(string) string { return "" }
 
+// loadConfig is what the commands do.
+func loadConfig(args []string, getenv func(string) string) (*config, error) {
+	p := program{stdout: io.Discard, stderr: io.Discard, getenv: getenv}
+	flags := p.flags("run", "")
+	from := newSource(flags, getenv)
+	if err := parse(flags, args); err != nil {
+		return nil, err
+	}
+	return from.load()
+}
+
 // load loads text as a configuration file.
 func load(t *testing.T, text string, args ...string) (*config, error) {
 	t.Helper()
@@ -20,7 +31,7 @@ func load(t *testing.T, text string, args ...string) (*config, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return loadConfig(append([]string{"--config", path}, args...), io.Discard, noEnv)
+	return loadConfig(append([]string{"--config", path}, args...), noEnv)
 }
 
 // stateDir is an absolute path everywhere.
@@ -92,7 +103,7 @@ func TestFlagsAndEnvironment(t *testing.T) {
 		"TERMINAL_AGENT_BROKER_USERNAME": "from the environment",
 		"TERMINAL_AGENT_BROKER_PASSWORD": "secret",
 	}
-	c, err := loadConfig([]string{"--broker-username", "from the flag"}, io.Discard, func(k string) string { return env[k] })
+	c, err := loadConfig([]string{"--broker-username", "from the flag"}, func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +145,12 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"version"}, exitOK, "terminal-agent "},
 		{[]string{"--help"}, exitOK, "Usage"},
 		{[]string{"run", "--help"}, exitOK, "--config"},
-		{[]string{"run"}, exitConfig, "--config FILE"},
+		{[]string{"config"}, exitConfig, "want init or check"},
+		{[]string{"config", "dance"}, exitConfig, `unknown command "dance"`},
+		{[]string{"config", "check", "--config", "/nowhere/agent.toml"}, exitConfig, "config init"},
+		{[]string{"service"}, exitConfig, "install, uninstall"},
+		{[]string{"service", "dance"}, exitConfig, `unknown command "dance"`},
+		{[]string{"service", "start", "now"}, exitConfig, `unexpected argument "now"`},
 		{[]string{"run", "--config", "/nowhere/agent.toml"}, exitConfig, "/nowhere/agent.toml"},
 		{[]string{"run", "--loud"}, exitConfig, "--loud"},
 	}

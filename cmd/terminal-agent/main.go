@@ -3,6 +3,13 @@
 //
 // This package parses and wires; what it wires is in agent, device and
 // transport.
+//
+//	main.go       commands and exit codes
+//	config.go     the configuration file, environment and flags
+//	configure.go  `config init` and `config check`
+//	run.go        `run`: the agent from its parts, in the foreground
+//	supervise.go  `run --service`: under systemd, or Windows' service manager
+//	service.go    `service`: install, start, stop ...
 package main
 
 import (
@@ -22,11 +29,12 @@ import (
 // version is set by the linker in a release.
 var version = "devel"
 
-// Exit codes. A service manager does not restart after exitConfig.
+// Exit codes. A service manager does not restart after exitConfig, which is
+// EX_CONFIG of sysexits.h: 2 is the code of a Go program that panics.
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitConfig = 2 // the configuration or the command line is wrong
+	exitConfig = 78 // the configuration or the command line is wrong
 )
 
 func main() {
@@ -40,40 +48,85 @@ const usage = `terminal-agent receives operations for payment terminals over MQT
 terminals carry them out, and reports.
 
 Usage:
-  terminal-agent run --config FILE    serve until interrupted
+  terminal-agent run                  serve until interrupted
+  terminal-agent config init          write a configuration
+  terminal-agent config check         is the configuration right?
+  terminal-agent service install      as a service of this machine; also:
+                         uninstall, start, stop, restart, status
   terminal-agent version
 
+All but version take --config FILE; without it the configuration is
+%s.
 terminal-agent COMMAND --help tells more.
 `
 
 // run is main without a process: it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
-	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
-		return exitConfig
-	}
-	var err error
-	switch command, rest := args[0], args[1:]; command {
-	case "run":
-		err = runAgent(ctx, rest, stdout, stderr, getenv)
-	case "version", "--version":
-		fmt.Fprintf(stdout, "terminal-agent %s %s/%s %s\n", programVersion(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	case "help", "--help", "-h":
-		fmt.Fprint(stdout, usage)
-	default:
-		err = configError{fmt.Errorf("unknown command %q; want run or version", command)}
-	}
-	var wrong configError
-	switch {
-	case err == nil, errors.Is(err, pflag.ErrHelp):
+	p := program{stdout: stdout, stderr: stderr, getenv: getenv}
+	err := p.command(ctx, args)
+	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return exitOK
-	case errors.As(err, &wrong):
-		fmt.Fprintln(stderr, "terminal-agent:", err)
-		return exitConfig
-	default:
-		fmt.Fprintln(stderr, "terminal-agent:", err)
-		return exitFailed
 	}
+	if !errors.As(err, new(logged)) {
+		fmt.Fprintln(stderr, "terminal-agent:", err)
+	}
+	if errors.As(err, new(configError)) {
+		return exitConfig
+	}
+	return exitFailed
+}
+
+// program is what a command has of its process.
+type program struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+func (p program) command(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return configError{fmt.Errorf("no command\n\n"+usage, defaultConfig())}
+	}
+	switch name, rest := args[0], args[1:]; name {
+	case "run":
+		return p.run(ctx, rest)
+	case "config":
+		return p.config(rest)
+	case "service":
+		return p.service(ctx, rest)
+	case "version", "--version":
+		fmt.Fprintf(p.stdout, "terminal-agent %s %s/%s %s\n", programVersion(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+		return nil
+	case "help", "--help", "-h":
+		fmt.Fprintf(p.stdout, usage, defaultConfig())
+		return nil
+	default:
+		return configError{fmt.Errorf("unknown command %q; want run, config, service or version", name)}
+	}
+}
+
+// flags makes the flags of a command. text says what it does.
+func (p program) flags(command, text string) *pflag.FlagSet {
+	flags := pflag.NewFlagSet(command, pflag.ContinueOnError)
+	flags.SetOutput(p.stdout)
+	flags.SortFlags = false
+	flags.Usage = func() {
+		fmt.Fprintf(p.stdout, "%s\n\nUsage: terminal-agent %s [flags]\n\n%s", text, command, flags.FlagUsages())
+	}
+	return flags
+}
+
+// parse reads the command line of a command that takes flags only.
+func parse(flags *pflag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return err
+		}
+		return configError{err}
+	}
+	if flags.NArg() > 0 {
+		return configError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	return nil
 }
 
 // configError is an error that trying again does not mend.

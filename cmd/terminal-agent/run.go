@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"time"
-	_ "time/tzdata" // Windows has no zone names of its own
 
 	"terminalops/agent"
 	"terminalops/device"
@@ -19,38 +18,142 @@ import (
 	"terminalops/transport/mqtt"
 )
 
-// runAgent is `terminal-agent run`.
-func runAgent(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) error {
-	c, err := loadConfig(args, stdout, getenv)
+// run is `terminal-agent run`.
+func (p program) run(ctx context.Context, args []string) error {
+	flags := p.flags("run", "Serves the terminals of the configuration until it is interrupted.")
+	from := newSource(flags, p.getenv)
+	service := flags.Bool("service", false, "speak to systemd, or to the service manager of Windows, which has started this program")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if *service {
+		return supervise(ctx, from)
+	}
+	return serve(ctx, from, console{p.stderr})
+}
+
+// A supervisor has started the agent and wants to know how it does.
+type supervisor interface {
+	// logHandler is where the log goes; its lines also go to copy.
+	logHandler(copy io.Writer, level slog.Level) slog.Handler
+	// ready: the configuration is right and the journal is open.
+	ready(a *agent.Agent, c *config)
+	// stopping: the agent does what it does last.
+	stopping()
+	// patience is how long the agent may hang; 0 is for ever.
+	patience() time.Duration
+	// alive: the agent was seen to work. dead: it was not, for so long.
+	alive()
+	dead()
+}
+
+// serve is the agent's life.
+func serve(ctx context.Context, from *source, s supervisor) error {
+	latest := new(logTail)
+	// Before the configuration is read, a supervisor has to be told why not.
+	logger := slog.New(s.logHandler(latest, slog.LevelInfo))
+	c, err := from.load()
+	if err != nil {
+		logger.Error(err.Error())
+		return err
+	}
+	level, _ := c.level() // checked
+	logger = slog.New(s.logHandler(latest, level))
+	err = serveConfig(ctx, c, logger, latest, s)
+	if err != nil {
+		logger.Error(err.Error())
+	}
+	return err
+}
+
+func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *logTail, s supervisor) error {
+	lanes, err := newLanes(c, logger)
 	if err != nil {
 		return err
 	}
-	latest := newLogTail(stderr)
-	level, _ := c.level() // checked
-	logger := slog.New(slog.NewTextHandler(latest, &slog.HandlerOptions{Level: level}))
-	options := agent.Options{
+	a, err := agent.New(agent.Options{
 		StateDir:   c.StateDir,
+		Lanes:      lanes,
 		Version:    programVersion(),
 		Logger:     logger,
 		OwnLog:     latest.masked,
 		ResolveFor: time.Duration(c.ResolveFor),
 		Grace:      stopGrace,
+	})
+	if errors.Is(err, agent.ErrNewerJournal) {
+		return configError{err} // trying again does not mend it
 	}
-	for _, t := range c.Terminals {
-		lane, err := newLane(c, t, logger)
-		if err != nil {
-			return configError{fmt.Errorf("terminal %s: %w", t.ID, err)}
-		}
-		options.Lanes = append(options.Lanes, lane)
-	}
-	a, err := agent.New(options)
 	if err != nil {
 		return err
 	}
-	logger.Info("started", "version", programVersion(), "terminals", len(c.Terminals), "state_dir", c.StateDir)
+	logger.Info("started", "version", programVersion(), "terminals", len(lanes), "state_dir", c.StateDir)
+	s.ready(a, c)
+	defer context.AfterFunc(ctx, s.stopping)()
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops
+	defer stop()
+	go watch(watching, a.Alive, s, logger)
 	err = a.Run(ctx)
 	logger.Info("stopped")
 	return err
+}
+
+// watch asks again and again whether the agent is alive and tells the
+// supervisor, until ctx ends. Answers are counted, not time: nothing is dead
+// because the PC has slept.
+func watch(ctx context.Context, alive func(context.Context) error, s supervisor, logger *slog.Logger) {
+	if s.patience() == 0 {
+		return
+	}
+	const asks = 6 // within the patience
+	ticker := time.NewTicker(s.patience() / asks)
+	defer ticker.Stop()
+	for missed := 0; ; {
+		asking, stop := context.WithTimeout(ctx, s.patience()/asks)
+		err := alive(asking)
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			missed = 0
+			s.alive()
+		default:
+			missed++
+			logger.Error("the agent hangs: " + err.Error())
+			if missed >= asks {
+				s.dead()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// console is a person who has started the agent.
+type console struct{ stderr io.Writer }
+
+func (c console) logHandler(copy io.Writer, level slog.Level) slog.Handler {
+	return slog.NewTextHandler(io.MultiWriter(copy, c.stderr), &slog.HandlerOptions{Level: level})
+}
+func (console) ready(*agent.Agent, *config) {}
+func (console) stopping()                   {}
+func (console) patience() time.Duration     { return 0 }
+func (console) alive()                      {}
+func (console) dead()                       {}
+
+// newLanes builds the terminals of the configuration.
+func newLanes(c *config, logger *slog.Logger) (lanes []agent.Lane, err error) {
+	for _, t := range c.Terminals {
+		lane, err := newLane(c, t, logger)
+		if err != nil {
+			return nil, configError{fmt.Errorf("terminal %s: %w", t.ID, err)}
+		}
+		lanes = append(lanes, lane)
+	}
+	return lanes, nil
 }
 
 // newLane builds one terminal from its part of the configuration.

@@ -21,11 +21,12 @@ import (
 // version is set by the linker in a release.
 var version = "devel"
 
-// Exit codes. A service manager does not restart after exitConfig.
+// Exit codes. A service manager does not restart after exitConfig, which is
+// EX_CONFIG of sysexits.h: 2 is the code of a Go program that panics.
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitConfig = 2 // the configuration or the command line is wrong
+	exitConfig = 78 // the configuration or the command line is wrong
 )
 
 func main() {

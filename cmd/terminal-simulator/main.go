@@ -28,7 +28,7 @@ import (
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitConfig = 2 // the command line is wrong
+	exitConfig = 78 // the command line is wrong
 )
 
 func main() {

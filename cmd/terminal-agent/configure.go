@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"terminalops/packaging"
+)
+
+// config is `terminal-agent config`.
+func (p program) config(args []string) error {
+	if len(args) == 0 {
+		return configError{errors.New("config: want init or check")}
+	}
+	switch name, rest := args[0], args[1:]; name {
+	case "init":
+		return p.configInit(rest)
+	case "check":
+		return p.configCheck(rest)
+	default:
+		return configError{fmt.Errorf("config: unknown command %q; want init or check", name)}
+	}
+}
+
+// configCheck is `terminal-agent config check`.
+func (p program) configCheck(args []string) error {
+	flags := p.flags("config check", "Says whether the agent would start with a configuration: 0, or 78 and what is wrong.")
+	from := newSource(flags, p.getenv)
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	c, err := from.load()
+	if err != nil {
+		return err
+	}
+	if _, err := newLanes(c, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	for _, t := range c.Terminals {
+		fmt.Fprintf(p.stdout, "terminal %s at %s\n", t.ID, t.Link)
+	}
+	fmt.Fprintf(p.stdout, "%s is right\n", from.file)
+	return nil
+}
+
+// setting is one line of the configuration, and the flag that gives it.
+type setting struct {
+	flag, table, key string
+	required         bool
+	help             string
+	value            string
+}
+
+// configInit is `terminal-agent config init`: the reference configuration with
+// what was given filled in. It never overwrites.
+func (p program) configInit(args []string) error {
+	flags := p.flags("config init", "Writes a configuration for one terminal, with every key that there is and a word about it.\nAn existing file stays as it is.")
+	settings := []*setting{
+		{flag: "terminal-id", table: "terminal", key: "id", required: true, help: "the terminal's id, as the cloud knows it; required"},
+		{flag: "link", table: "terminal", key: "link", required: true, help: "serial:/dev/ttyACM0, serial:COM3, usb:0b00:0080 or tcp:192.0.2.10:20007; required"},
+		{flag: "broker-username", table: "broker", key: "username", help: "name for the broker"},
+		{flag: "broker-password-file", table: "broker", key: "password_file", help: "`FILE` with the password for the broker"},
+		{flag: "ca-file", table: "broker", key: "ca_file", help: "`FILE` with the authority of the broker's certificate"},
+		{flag: "cert-file", table: "broker", key: "cert_file", help: "`FILE` with the certificate for the broker (mutual TLS)"},
+		{flag: "key-file", table: "broker", key: "key_file", help: "`FILE` with its key"},
+		{flag: "state-dir", key: "state_dir", value: defaultStateDir(), help: "`DIRECTORY` for the journal"},
+	}
+	urls := flags.StringSlice("broker-url", nil, "tls://broker.example.com:8883; may be repeated; required")
+	for _, s := range settings {
+		flags.StringVar(&s.value, s.flag, s.value, s.help)
+	}
+	var to source
+	to.addFile(flags, p.getenv)
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if _, err := os.Stat(to.file); err == nil {
+		fmt.Fprintf(p.stdout, "%s is there already; it stays as it is\n", to.file)
+		return nil
+	}
+	text, err := fillIn(*urls, settings)
+	if err != nil {
+		return configError{fmt.Errorf("config init: %w", err)}
+	}
+	if err := writeConfig(to.file, text); err != nil {
+		return fmt.Errorf("config init: %w", err)
+	}
+	fmt.Fprintf(p.stdout, "%s is written\n", to.file)
+	return nil
+}
+
+// fillIn is the reference configuration with settings in it. What is not given
+// stays a comment.
+func fillIn(urls []string, settings []*setting) (string, error) {
+	if len(urls) == 0 {
+		return "", errors.New("--broker-url is missing")
+	}
+	var quoted []string
+	for _, u := range urls {
+		q, err := quote(u)
+		if err != nil {
+			return "", fmt.Errorf("--broker-url: %w", err)
+		}
+		quoted = append(quoted, q)
+	}
+	text := setKey(packaging.AgentConfig, "broker", "urls", "["+strings.Join(quoted, ", ")+"]")
+	for _, s := range settings {
+		if s.value == "" {
+			if s.required {
+				return "", fmt.Errorf("--%s is missing", s.flag)
+			}
+			continue
+		}
+		q, err := quote(s.value)
+		if err != nil {
+			return "", fmt.Errorf("--%s: %w", s.flag, err)
+		}
+		text = setKey(text, s.table, s.key, q)
+	}
+	c, err := parseConfig([]byte(text))
+	if err == nil {
+		err = c.check([]byte(text))
+	}
+	return text, err
+}
+
+// quote writes a TOML basic string (TOML 1.0, "String").
+func quote(value string) (string, error) {
+	if strings.ContainsFunc(value, unicode.IsControl) {
+		return "", fmt.Errorf("%q: control characters", value)
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`, nil
+}
+
+// setKey sets a key of a table to a TOML value, on the line where the reference
+// configuration has it, in use or commented out. "" is the table at the top.
+func setKey(text, table, key, value string) string {
+	line := regexp.MustCompile(`^#?` + regexp.QuoteMeta(key) + `\s*=`)
+	lines := strings.Split(text, "\n")
+	at := ""
+	for i, l := range lines {
+		if m := header.FindStringSubmatch(l); m != nil {
+			at = m[1]
+		}
+		if at == table && line.MatchString(l) {
+			lines[i] = key + " = " + value
+			return strings.Join(lines, "\n")
+		}
+	}
+	panic("the reference configuration has no " + table + "." + key)
+}
+
+// writeConfig writes the file whole or not at all, for the agent's and the
+// administrator's eyes.
+func writeConfig(path, text string) (err error) {
+	dir := filepath.Dir(path)
+	if err := makeConfigDir(dir); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err := io.WriteString(f, text); err != nil {
+		return err
+	}
+	if err := shareWithService(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+)
+
+// logged is an error that stands in the log of the service manager already.
+type logged struct{ error }
+
+func (l logged) Unwrap() error { return l.error }
+
+// lineHandler is a slog.Handler for logs that take a line of text, a level and
+// some fields: the systemd journal, the event log of Windows.
+type lineHandler struct {
+	level slog.Level
+	attrs []slog.Attr
+	write func(level slog.Level, line string, attrs []slog.Attr) error
+}
+
+// Enabled implements slog.Handler.
+func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+
+// Handle implements slog.Handler. The line has everything, for those who see
+// nothing else.
+func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	attrs := h.attrs[:len(h.attrs):len(h.attrs)]
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a)
+		return true
+	})
+	var line strings.Builder
+	line.WriteString(r.Message)
+	for _, a := range attrs {
+		line.WriteString(" " + a.Key + "=" + a.Value.Resolve().String())
+	}
+	return h.write(r.Level, line.String(), attrs)
+}
+
+// WithAttrs implements slog.Handler.
+func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	with := *h
+	with.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	return &with
+}
+
+// WithGroup implements slog.Handler. The agent has no groups; the names of
+// their fields would stand alone.
+func (h *lineHandler) WithGroup(string) slog.Handler { return h }

@@ -1,0 +1,3 @@
+package main
+
+import _ "time/tzdata" // Windows has no zone names of its own; Linux has them in the package tzdata
