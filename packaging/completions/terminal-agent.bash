@@ -2,6 +2,7 @@
 
 _terminal_agent() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words
+	local overrides="--config --state-dir --broker-url --broker-username --broker-password-file --log-level --help"
 	case $previous in
 	--config | --broker-password-file | --ca-file | --cert-file | --key-file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -27,9 +28,11 @@ _terminal_agent() {
 		words="install uninstall start stop restart status"
 	else
 		case ${COMP_WORDS[1]}:${COMP_WORDS[2]} in
-		run:*) words="--config --service --state-dir --broker-url --broker-username --broker-password-file --log-level --help" ;;
-		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --config --help" ;;
-		config:check | service:*) words="--config --help" ;;
+		run:*) words="$overrides --service" ;;
+		config:check) words=$overrides ;;
+		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --config --help" ;;
+		service:install) words="--config --help" ;;
+		service:*) words="--help" ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "${words-}" -- "$current")
