@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// command runs the program with a command line.
-func command(args ...string) (code int, output string) {
+// output runs the program with a command line.
+func output(args ...string) (code int, output string) {
 	var out bytes.Buffer
 	code = run(context.Background(), args, &out, &out, noEnv)
 	return code, out.String()
@@ -25,7 +25,7 @@ func initArgs(file string) []string {
 
 func TestConfigInit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "etc", "agent.toml")
-	code, out := command(initArgs(file)...)
+	code, out := output(initArgs(file)...)
 	if code != exitOK || !strings.Contains(out, file+" is written") {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
@@ -48,7 +48,7 @@ func TestConfigInitNeverOverwrites(t *testing.T) {
 	if err := os.WriteFile(file, []byte("the administrator's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, out := command(initArgs(file)...)
+	code, out := output(initArgs(file)...)
 	if content, _ := os.ReadFile(file); code != exitOK || string(content) != "the administrator's" || !strings.Contains(out, "stays as it is") {
 		t.Errorf("exit code %d, %s; the file: %s", code, out, content)
 	}
@@ -79,7 +79,7 @@ func TestConfigInitRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		file := filepath.Join(t.TempDir(), "agent.toml")
-		code, out := command(append([]string{"config", "init", "--config", file}, tt.args...)...)
+		code, out := output(append([]string{"config", "init", "--config", file}, tt.args...)...)
 		if code != exitConfig || !strings.Contains(out, tt.want) {
 			t.Errorf("%q: exit code %d, %s; want %q", tt.args, code, out, tt.want)
 		}
@@ -96,7 +96,7 @@ func TestConfigCheck(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if code, out := command("config", "check", "--config", file); code != wantCode || !strings.Contains(out, want) {
+		if code, out := output("config", "check", "--config", file); code != wantCode || !strings.Contains(out, want) {
 			t.Errorf("exit code %d: %s; want %d, %q", code, out, wantCode, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestConfigCheck(t *testing.T) {
 func TestEverySettingHasItsLine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "agent.toml")
 	args := append(initArgs(file), "--ca-file", "/ca.pem", "--cert-file", "/cert.pem", "--key-file", "/key.pem")
-	if code, out := command(args...); code != exitOK {
+	if code, out := output(args...); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 	c, err := loadConfig([]string{"--config", file}, noEnv)

@@ -55,7 +55,7 @@ Usage:
                          uninstall, start, stop, restart, status
   terminal-agent version
 
-All but version take --config FILE; without it the configuration is
+Without --config FILE the configuration is
 %s.
 terminal-agent COMMAND --help tells more.
 `
