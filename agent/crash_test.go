@@ -180,35 +180,45 @@ func (s *store) plugIn(p *power) func(context.Context) (frame.Stream, error) {
 			return nil, errPowerCut
 		}
 		here, there := net.Pipe()
-		s.opened++
-		s.lines.Add(1)
-		go func() {
-			defer s.lines.Done()
-			s.serving <- struct{}{}
-			defer func() { <-s.serving }()
-			if s.serial {
-				s.terminal.ServeSerial(context.Background(), there)
-			} else {
-				s.terminal.ServeTCP(context.Background(), there)
-			}
-			there.Close()
-		}()
+		s.serve(there)
 		return &line{Conn: here, power: p}, nil
 	}
+}
+
+// serve has the terminal serve its side of a line, once it has ended with the
+// line before.
+func (s *store) serve(there frame.Stream) {
+	s.opened++
+	s.lines.Go(func() {
+		s.serving <- struct{}{}
+		defer func() { <-s.serving }()
+		if s.serial {
+			s.terminal.ServeSerial(context.Background(), there)
+		} else {
+			s.terminal.ServeTCP(context.Background(), there)
+		}
+		there.Close()
+	})
+}
+
+// adapter is the agent's side of the protocol.
+func (s *store) adapter(open func(context.Context) (frame.Stream, error)) device.Terminal {
+	s.t.Helper()
+	t, err := zvt.New(zvt.Options{Open: open, Serial: s.serial, Baud: 9600, Password: "000000", Currency: 978, ConfigByte: 0x8C})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return t
 }
 
 // boot runs the agent until the power is cut or done holds, which is called
 // with the cloud's lock held.
 func (s *store) boot(p *power, what string, done func() bool) {
 	s.t.Helper()
-	device, err := zvt.New(zvt.Options{Open: s.plugIn(p), Serial: s.serial, Baud: 9600, Password: "000000", Currency: 978, ConfigByte: 0x8C})
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	a, err := New(Options{
 		StateDir: s.dir, Time: s.time, Grace: time.Nanosecond,
 		Logger: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
-		Lanes:  []Lane{{ID: s.id, Link: "test", Terminal: device, End: &poweredEnd{s.bus.Agent(s.id), p}}},
+		Lanes:  []Lane{{ID: s.id, Link: "test", Terminal: s.adapter(s.plugIn(p)), End: &poweredEnd{s.bus.Agent(s.id), p}}},
 		HTTP:   s.options.HTTP,
 		cut:    func(when string) error { return p.at("%s a journal write", when) },
 	})

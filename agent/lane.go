@@ -48,6 +48,7 @@ type lane struct {
 	left       *entry                // a finished operation whose menu may still be open
 
 	connection uint64
+	connected  bool
 	hello      hello
 	hangUp     context.CancelFunc // ends the connection; the next one is made at once
 	welcomed   bool               // by the cloud, since this start

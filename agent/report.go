@@ -28,11 +28,11 @@ const (
 // what is going on.
 func (l *lane) Connected(ctx context.Context, s transport.Sender) {
 	s = &noted{s, l}
-	defer l.reporting.turn(0)
 	l.mu.Lock()
-	l.hello, l.news = hello{}, true
+	l.connected, l.hello, l.news = true, hello{}, true
 	l.log.Info("connected", "connection", l.connection)
 	l.mu.Unlock()
+	defer l.disconnected()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -49,6 +49,13 @@ func (l *lane) Connected(ctx context.Context, s transport.Sender) {
 		case <-l.reporterWake:
 		}
 	}
+}
+
+func (l *lane) disconnected() {
+	l.reporting.turn(0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.connected = false
 }
 
 // send sends everything that is due, and returns when to look again.
@@ -160,9 +167,14 @@ func (l *lane) sendLastWord(ctx context.Context, s transport.Sender) error {
 }
 
 // sayGoodbye gives the reporter a moment to send what is final, and that the
-// agent leaves.
+// agent leaves. Without a connection there is nothing to wait for: the system
+// grants little time, on Windows three seconds in all.
 func (l *lane) sayGoodbye() {
 	l.mu.Lock()
+	if !l.connected {
+		l.mu.Unlock()
+		return
+	}
 	l.leaving = make(chan struct{})
 	said := l.leaving
 	l.wakeReporter()

@@ -86,28 +86,20 @@ func TestWakeInMidOperation(t *testing.T) {
 	})
 }
 
-// A welcome that was on its way while the PC slept tells no time.
+// A welcome that was on its way while the PC slept answers a hello from before,
+// and tells no time.
 func TestWelcomeFromBeforeTheSleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, b := memory(t)
-		b.Delay(func(p transporttest.Published) (ack, delivery time.Duration) {
-			if p.Kind == transport.Welcome {
-				return 0, 3 * time.Second
-			}
-			return 0, 0
-		})
-		a := w.startWith(w.device, nil)
-		w.cloud.await(t, time.Minute, "hello", func() bool { return w.cloud.hellos > 0 })
-		late := w.command("late", device.EndOfDay)
-		time.Sleep(time.Second)
-		w.cloud.mu.Lock()
-		w.cloud.later += time.Hour
-		w.cloud.mu.Unlock()
-		a.Wake()
-		w.send(late)
-		w.wantFinal("late", "expired no")
-		w.wantActs(0)
-	})
+	a, _ := newByHand(t)
+	l := a.lanes[0]
+	l.hello = hello{nonce: "before", sent: l.clock.read()}
+	a.Wake()
+	w := transport.WelcomeMessage{Nonce: "before", ServerTime: transport.At(time.Now())}
+	if err := l.Receive(t.Context(), transport.Message{TerminalID: terminal, Kind: transport.Welcome, Payload: transport.Encode(w)}); err != nil {
+		t.Fatal(err)
+	}
+	if at, known := l.clock.latest(); known {
+		t.Errorf("the cloud's time is %v", at)
+	}
 }
 
 // An agent that is woken before it runs, or after, has nothing to do.

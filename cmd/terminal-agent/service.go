@@ -108,7 +108,7 @@ func (p program) serviceInstall(ctx context.Context, o installOptions) error {
 		return err
 	}
 	if state.installed {
-		if err := sameService(definition); err != nil {
+		if err := updateService(ctx, definition); err != nil {
 			return err
 		}
 		fmt.Fprintln(p.stdout, "installed already")

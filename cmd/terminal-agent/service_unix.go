@@ -171,18 +171,38 @@ func unitWord(s string) string {
 	return s
 }
 
-// sameService: a unit in /etc that is there already has to be ours, for this
-// program and this configuration.
-func sameService(definition *service.Config) error {
+// updateService: a unit in /etc that is there already has to be for this program
+// and this configuration. One of another version becomes that of this one.
+func updateService(ctx context.Context, definition *service.Config) error {
 	path := "/etc/systemd/system/" + unitName
-	unit, err := os.ReadFile(path)
+	have, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if string(unit) != definition.Option["SystemdScript"] {
-		return fmt.Errorf("%s is there and is another one; `terminal-agent service uninstall` removes it", path)
+	want := definition.Option["SystemdScript"].(string)
+	if execLine(string(have)) != execLine(want) {
+		return fmt.Errorf("%s runs something else (%s); `terminal-agent service uninstall` removes it", path, execLine(string(have)))
+	}
+	if string(have) == want {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "systemctl", "daemon-reload").CombinedOutput(); err != nil {
+		return fmt.Errorf("systemctl daemon-reload: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// execLine is what a unit runs.
+func execLine(unit string) string {
+	for line := range strings.Lines(unit) {
+		if strings.HasPrefix(line, "ExecStart=") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return "nothing"
 }
 
 func completeService(installOptions) error { return nil }

@@ -206,8 +206,8 @@ func serviceSID(name string) string {
 	return sid
 }
 
-// sameService: what is installed has to run this program with this configuration.
-func sameService(definition *service.Config) error {
+// updateService: what is installed has to run this program with this configuration.
+func updateService(_ context.Context, definition *service.Config) error {
 	s, closeService, err := openService(windows.SERVICE_QUERY_CONFIG)
 	if err != nil {
 		return err
