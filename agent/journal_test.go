@@ -157,7 +157,8 @@ func TestDamagedJournal(t *testing.T) {
 			if len(kept) != 1 {
 				t.Fatalf("set aside: %v", kept)
 			}
-			if b, _ := os.ReadFile(kept[0]); string(b) != string(content) {
+			// On Windows bbolt has lengthened it, to map it.
+			if b, _ := os.ReadFile(kept[0]); !bytes.Equal(bytes.TrimRight(b, "\x00"), bytes.TrimRight(content, "\x00")) {
 				t.Error("the damaged file was changed")
 			}
 		})
