@@ -227,6 +227,10 @@ func refusedByBegin(err error) bool {
 // resolve asks what became of an operation that was started and that nobody saw
 // end. It goes on, with growing pauses, until the terminal has answered or
 // resolveFor is over; nothing else starts on this lane meanwhile.
+//
+// An agent that stops asks nothing any more: a terminal that nobody heard take
+// the command may have the word all the same. A question that is out already has
+// until patience ends: the terminal may be telling its totals.
 func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 	if a, packed := op.packed(); packed { // the terminal has given all it had
 		l.finishDelivered(patience, op, a.Report, false)
@@ -235,6 +239,9 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 	pauses := pauses{first: time.Second, ceiling: time.Minute}
 	began := l.clock.source.Monotonic()
 	for {
+		if ctx.Err() != nil {
+			patience = ctx // the adapter looks at its evidence, and lets the link go
+		}
 		past := l.past(op, l.clock.source.Monotonic()-began)
 		outcome, err := l.ask(ctx, patience, op, past)
 		switch {
@@ -252,9 +259,7 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 		}
 		l.setDevice(deviceState(err), err.Error())
 		l.tell(op, "asking the terminal what happened: "+err.Error())
-		if !sleep(ctx, pauses.next()) {
-			return
-		}
+		sleep(ctx, pauses.next())
 	}
 }
 
