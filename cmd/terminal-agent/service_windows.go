@@ -213,15 +213,29 @@ func updateService(_ context.Context, definition *service.Config) error {
 		return err
 	}
 	defer closeService()
-	have, err := s.Config()
+	have, err := commandLine(s)
 	if err != nil {
 		return err
 	}
 	want := windows.ComposeCommandLine(append([]string{definition.Executable}, definition.Arguments...))
-	if !sameCommandLine(have.BinaryPathName, want) {
-		return fmt.Errorf("a service %s is installed with another command line: %s; `terminal-agent service uninstall` removes it", serviceName, have.BinaryPathName)
+	if !sameCommandLine(have, want) {
+		return fmt.Errorf("a service %s is installed with another command line: %s; `terminal-agent service uninstall` removes it", serviceName, have)
 	}
 	return nil
+}
+
+// commandLine is what the service manager runs. (mgr.Service.Config asks for
+// more, and Wine does not know all of it.)
+func commandLine(s *mgr.Service) (string, error) {
+	var buffer struct { // 8 KB are the most that it can be
+		windows.QUERY_SERVICE_CONFIG
+		_ [8 << 10]byte
+	}
+	var needed uint32
+	if err := windows.QueryServiceConfig(s.Handle, &buffer.QUERY_SERVICE_CONFIG, uint32(unsafe.Sizeof(buffer)), &needed); err != nil {
+		return "", fmt.Errorf("configuration of the service: %w", err)
+	}
+	return windows.UTF16PtrToString(buffer.BinaryPathName), nil
 }
 
 // sameCommandLine compares two command lines, whatever quotes they have.
@@ -268,8 +282,15 @@ func completeService(o installOptions) error {
 }
 
 // changeConfig2 sets a setting that is one DWORD or BOOL.
+//
+// Every Windows that Go runs on knows those that are used here; Wine does not,
+// and has no need of them.
 func changeConfig2(s *mgr.Service, setting, value uint32) error {
-	return windows.ChangeServiceConfig2(s.Handle, setting, (*byte)(unsafe.Pointer(&value)))
+	err := windows.ChangeServiceConfig2(s.Handle, setting, (*byte)(unsafe.Pointer(&value)))
+	if errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return nil
+	}
+	return err
 }
 
 // makeConfigDir makes the directory of the configuration. Before there is a
