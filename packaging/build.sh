@@ -74,9 +74,9 @@ windows() {
 	local name=terminal-agent_${VERSION}_windows_amd64
 	local dir=$stage/$name
 	program windows amd64 "$stage/terminal-agent.exe"
-	bill_of_materials "$stage/terminal-agent.exe" "$name"
 	mkdir -p "$dir"
 	sign "$stage/terminal-agent.exe" "$dir/terminal-agent.exe"
+	bill_of_materials "$dir/terminal-agent.exe" "$name"
 	common_files "$dir"
 	same_times "$dir"
 	(cd "$stage" && find "$name" | sort | zip -q -X -@ "$OUT/$name.zip")
