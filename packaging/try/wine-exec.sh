@@ -6,16 +6,20 @@
 #
 # The program does not see the caller's environment. What the machine has not
 # (Mosquitto, go) the tests name when they skip.
-set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=packaging/try/wine.sh
-. "$here/wine.sh"
 
-need_wine
-exe=$(realpath "$1")
-shift
-mkdir -p "$TRY_CACHE/machines"
-machine=$(mktemp -d "$TRY_CACHE/machines/exec.XXXXXX")
-trap 'rm -rf --one-file-system "$machine"' EXIT
-repository=$(cd "$here/../.." && pwd)
-in_machine "$machine" "$(dirname "$exe"):$repository" -- wine "$exe" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+source "$here/wine.sh"
+
+if [ "${1:-}" != --inside ]; then
+	make_wine_root
+	machine=$(mktemp -d "$TRY_CACHE/machine.XXXXXX")
+	trap 'rm -rf --one-file-system "$machine"' EXIT
+	unshare --mount --pid --fork --kill-child --mount-proc -- "$0" --inside "$machine" "$(realpath "$1")" "${@:2}"
+	exit
+fi
+
+machine=$2 program=$3
+mount_machine "$machine"
+share_with "$machine" "$(dirname "$program")"
+share_with "$machine" "$checkout"
+exec chroot "$machine/root" env -i --chdir="$PWD" "${wine_env[@]}" wine "$program" "${@:4}"
