@@ -191,8 +191,9 @@ func group(file string) string {
 	return g.Name
 }
 
-// holder names a process that has device open, with its id. Empty if there is
-// none, or if it belongs to another user and we may not see.
+// holder names a process that has device open, or says in a lock file that it
+// does, with its id. Empty if there is none. Of a process of another user only
+// root sees the descriptors; the lock file everybody does.
 func holder(device string) string {
 	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is right, the only error there is
 	for _, fd := range descriptors {
@@ -201,17 +202,38 @@ func holder(device string) string {
 			return fmt.Sprintf("%s (pid %s)", command(pid), pid)
 		}
 	}
-	return ""
+	return lockFileHolder("/var/lock", device)
+}
+
+// lockFileHolder names the process whose id stands in the lock file of device
+// (Filesystem Hierarchy Standard 3.0, 5.9: LCK.. and the device's base name; ten
+// characters with the id in decimal). One that a process left behind counts
+// for nothing.
+func lockFileHolder(dir, device string) string {
+	text, err := os.ReadFile(filepath.Join(dir, "LCK.."+filepath.Base(device)))
+	if err != nil {
+		return ""
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 || pid == os.Getpid() {
+		return ""
+	}
+	if err := unix.Kill(pid, 0); err != nil && !errors.Is(err, unix.EPERM) {
+		return "" // it has ended
+	}
+	return fmt.Sprintf("%s (pid %d)", command(strconv.Itoa(pid)), pid)
 }
 
 // command is the program of process pid. Its command line is not for logs, it
 // may hold secrets.
 func command(pid string) string {
-	program, err := os.Readlink("/proc/" + pid + "/exe")
-	if err != nil {
-		return "another program"
+	if program, err := os.Readlink("/proc/" + pid + "/exe"); err == nil {
+		return filepath.Base(program)
 	}
-	return filepath.Base(program)
+	if name, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil { // of another user's, too
+		return strings.TrimSpace(string(name))
+	}
+	return "another program"
 }
 
 func (p *serialPort) Read(b []byte) (int, error) {

@@ -223,6 +223,40 @@ func TestSerialHeldByOtherProgram(t *testing.T) {
 }
 
 // A till need not lock, but takes the port exclusively; this binds root too.
+// A program of another user that has said so in a lock file, one that has ended,
+// and files that say nothing.
+func TestLockFile(t *testing.T) {
+	dir := t.TempDir()
+	other := exec.Command("sleep", "600")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { other.Process.Kill(); other.Wait() }()
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"lives":     {fmt.Sprintf("%10d\n", other.Process.Pid), fmt.Sprintf("sleep (pid %d)", other.Process.Pid)},
+		"has ended": {fmt.Sprintf("%10d\n", ended.Process.Pid), ""},
+		"ourselves": {fmt.Sprintf("%10d\n", os.Getpid()), ""},
+		"nonsense":  {"minicom", ""},
+		"empty":     {"", ""},
+		"all":       {"-1", ""},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "LCK..ttyACM0"), []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		have := lockFileHolder(dir, "/dev/ttyACM0")
+		if tt.want != "" && !strings.HasSuffix(have, fmt.Sprintf("(pid %d)", other.Process.Pid)) || tt.want == "" && have != "" {
+			t.Errorf("%s: %q, want %q", name, have, tt.want)
+		}
+	}
+	if have := lockFileHolder(dir, "/dev/ttyACM1"); have != "" {
+		t.Errorf("no file: %q", have)
+	}
+}
+
 func TestSerialHeldExclusively(t *testing.T) {
 	_, port := newPTY(t)
 	till, err := os.OpenFile(port, os.O_RDWR|unix.O_NOCTTY, 0)
