@@ -74,6 +74,7 @@ windows() {
 	local name=terminal-agent_${VERSION}_windows_amd64
 	local dir=$stage/$name
 	program windows amd64 "$stage/terminal-agent.exe"
+	packaging/msi/resource.sh "$stage/terminal-agent.exe"
 	mkdir -p "$dir"
 	sign "$stage/terminal-agent.exe" "$dir/terminal-agent.exe"
 	bill_of_materials "$dir/terminal-agent.exe" "$name"
