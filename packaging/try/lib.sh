@@ -20,7 +20,8 @@
 # it has a network, processes and mounts of its own. Ports cannot be taken, and
 # whatever was started or mounted is gone when it ends, even by SIGKILL.
 
-set -euo pipefail
+set -Eeuo pipefail
+trap 'printf "   FAIL %s, line %s: %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND" >&2' ERR
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -62,9 +63,9 @@ need_root() { [ "$(id -u)" = 0 ] || cannot "not root"; }
 
 # expect WHAT WANTED GOT
 expect() {
-	[ "$2" = "$3" ] || fail "$1: $3, $2 wanted"
+	[ "$2" = "$3" ] || fail "$1: ${3:-nothing}, ${2:-nothing} wanted"
 	checks=$((checks + 1))
-	say "$1: $3"
+	say "$1: ${3:-nothing}"
 }
 
 # expect_match WHAT PATTERN GOT: PATTERN is an extended regular expression.
@@ -97,15 +98,26 @@ summary() { printf '\n%s: all well: %d things seen in %d s\n' "$(basename "$0")"
 # try_in_own_world COMMAND...: the command, in namespaces and with a directory
 # $work of its own that are gone afterwards.
 try_in_own_world() {
-	local world
+	local code=0
 	work=$(mktemp -d "${TRY_DIR:-/var/tmp}/terminalops-try.XXXXXX")
 	export work
+	world=
+	trap end_world EXIT
+	trap 'exit 130' INT TERM
 	unshare --net --pid --mount --fork --kill-child --mount-proc -- "$@" &
 	world=$!
-	# shellcheck disable=SC2064 # what is now is meant
-	trap "kill $world 2>/dev/null || true; wait $world || true; rm -rf --one-file-system '$work'" EXIT
-	trap 'exit 130' INT TERM
-	wait "$world"
+	wait "$world" || code=$?
+	world=
+	[ "$code" = 0 ] || exit "$code"
+}
+
+# end_world: unshare takes no other signal, and takes everything along.
+end_world() {
+	if [ -n "$world" ]; then
+		kill -KILL "$world"
+		wait "$world" 2>/dev/null || true
+	fi
+	rm -rf --one-file-system "$work"
 }
 
 # debian prints the directory of a Debian 12 with systemd and a kernel. It is
