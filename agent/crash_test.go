@@ -33,11 +33,13 @@ import (
 
 var errPowerCut = errors.New("the power is cut")
 
-// power is cut at the n-th place; from then on nothing has an effect.
+// power is cut at the n-th place, or when it has come along certain places; from
+// then on nothing has an effect.
 type power struct {
 	mu     sync.Mutex
 	places int
-	cutAt  int // 0: never
+	cutAt  int      // 0: never
+	way    []string // beginnings of the places to come; nil: none
 	where  string
 	off    chan struct{}
 	seen   bool // the agent has answered the terminal's totals
@@ -52,8 +54,13 @@ func (p *power) at(where string, args ...any) error {
 	if p.isOff() {
 		return errPowerCut
 	}
-	if p.places++; p.places == p.cutAt {
-		p.where = fmt.Sprintf(where, args...)
+	p.places++
+	p.where = fmt.Sprintf(where, args...)
+	passed := len(p.way) > 0 && strings.HasPrefix(p.where, p.way[0])
+	if passed {
+		p.way = p.way[1:]
+	}
+	if p.places == p.cutAt || passed && len(p.way) == 0 {
 		close(p.off)
 		return errPowerCut
 	}
@@ -164,12 +171,22 @@ type store struct {
 
 func newStore(t *testing.T, scenario string, serial bool) *store {
 	w, _ := memory(t)
-	terminal, err := zvttest.New(zvttest.Options{Scenario: scenario})
+	return storeIn(t, w, zvttest.Options{Scenario: scenario}, serial)
+}
+
+// storeIn is a store in a world that may have others, of which one is open at a
+// time.
+func storeIn(t *testing.T, w *world, o zvttest.Options, serial bool) *store {
+	t.Helper()
+	terminal, err := zvttest.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &store{world: w, terminal: terminal, serial: serial, serving: make(chan struct{}, 1)}
-	t.Cleanup(s.lines.Wait)
+	t.Cleanup(func() {
+		s.lines.Wait()
+		terminal.Close()
+	})
 	return s
 }
 
