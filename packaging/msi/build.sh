@@ -48,8 +48,7 @@ compile() {
 	(cd "$stage" && wixl --arch x64 -D Version="$VERSION" -D MsiVersion="$version" -D ProductCode="$code" -o "$unsigned" "$here/terminal-agent.wxs")
 }
 
-# complete adds what wixl 0.101 has no words for. Custom action: 3682 = a command
-# line (34), at commit (512 + 1024), as the system (2048), whatever it returns (64).
+# complete adds what wixl 0.101 has no words for.
 complete() {
 	table Signature 's72 s255 S20 S20 I4 I4 I4 I4 S255' 'Signature FileName MinVersion MaxVersion MinSize MaxSize MinDate MaxDate Languages' 1 \
 		'configuration|terminal-agent.toml|||||||'
@@ -59,9 +58,25 @@ complete() {
 		'CONFIGURED|configuration'
 	msibuild "$unsigned" -q \
 		"INSERT INTO \`InstallExecuteSequence\` (\`Action\`, \`Sequence\`) VALUES ('AppSearch', 50)" \
-		"INSERT INTO \`InstallExecuteSequence\` (\`Action\`, \`Condition\`, \`Sequence\`) VALUES ('Purge', 'REMOVE=\"ALL\" AND PURGE AND NOT UPGRADINGPRODUCTCODE', 6550)" \
-		"INSERT INTO \`CustomAction\` (\`Action\`, \`Type\`, \`Source\`, \`Target\`) VALUES ('Purge', 3682, 'TARGETDIR', '\"[System64Folder]cmd.exe\" /d /c rd /s /q \"[CommonAppDataFolder]terminal-agent\"')" \
 		"UPDATE \`Property\` SET \`Value\` = 'REPLACED;BROKER_URL;TERMINAL_ID;TERMINAL_LINK;BROKER_USERNAME;BROKER_PASSWORD_FILE;CA_FILE;PURGE' WHERE \`Property\` = 'SecureCustomProperties'"
+	# A configuration that came with an installation that failed would stand in the
+	# way of the next attempt, which overwrites none.
+	cmd_action UndoConfig "$rollback" 4009 'BROKER_URL AND NOT CONFIGURED AND NOT Installed' \
+		'del /q "[CommonAppDataFolder]terminal-agent\terminal-agent.toml" & rd "[CommonAppDataFolder]terminal-agent"'
+	cmd_action Purge "$commit" 6550 'REMOVE="ALL" AND PURGE AND NOT UPGRADINGPRODUCTCODE' \
+		'rd /s /q "[CommonAppDataFolder]terminal-agent"'
+}
+
+# Types of custom actions that are command lines (34): in the script that the
+# system carries out (1024 + 2048), whatever they return (64).
+rollback=$((34 + 1024 + 2048 + 64 + 256))
+commit=$((34 + 1024 + 2048 + 64 + 512))
+
+# cmd_action NAME TYPE SEQUENCE CONDITION COMMAND: for cmd.exe.
+cmd_action() {
+	msibuild "$unsigned" -q \
+		"INSERT INTO \`CustomAction\` (\`Action\`, \`Type\`, \`Source\`, \`Target\`) VALUES ('$1', $2, 'TARGETDIR', '\"[System64Folder]cmd.exe\" /d /c $5')" \
+		"INSERT INTO \`InstallExecuteSequence\` (\`Action\`, \`Condition\`, \`Sequence\`) VALUES ('$1', '$4', $3)"
 }
 
 # summarize gives the file the time of the commit, and a package code of its own

@@ -205,12 +205,13 @@ refuse() {
 	chapter "Properties that cannot be right"
 	local attempt
 	for attempt in "BROKER_URL=$broker" "BROKER_URL=$broker TERMINAL_ID=$terminal TERMINAL_LINK=serial:COM12\\" \
-		"BROKER_URL=$broker TERMINAL_ID=T\"1 TERMINAL_LINK=serial:COM12" "BROKER_URL=$broker TERMINAL_ID=$terminal TERMINAL_LINK=modem:7"; do
+		"BROKER_URL=$broker TERMINAL_ID=T\"1 TERMINAL_LINK=serial:COM12" "BROKER_URL=$broker TERMINAL_ID=$terminal TERMINAL_LINK=modem:7" \
+		"BROKER_URL=$broker TERMINAL_ID=$terminal TERMINAL_LINK=serial:COM12 CA_FILE=C:\\nowhere.pem"; do
 		read -ra properties <<<"$attempt"
 		msiexec /i 'Z:\packages\this.msi' "${properties[@]}"
 		[ "$rc" != 0 ] || fail "$attempt: installed"
 		[ ! -e "$installed/terminal-agent.exe" ] || fail "$attempt: left behind: $(ls "$installed")"
-		[ ! -e "$program_data/terminal-agent.toml" ] || fail "$attempt: left behind a configuration"
+		[ ! -e "$program_data" ] || fail "$attempt: left behind: $(find "$program_data")"
 		checks=$((checks + 1))
 		say "$attempt: exit code $rc, nothing is left"
 	done
