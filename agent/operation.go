@@ -251,7 +251,7 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 		case err == nil:
 			l.conclude(patience, op, outcome)
 			return
-		case ctx.Err() != nil:
+		case patience.Err() != nil:
 			return // the next start resolves it
 		case past.GiveUp:
 			l.finish(patience, op, l.failed(op, transport.CodeOutcomeUnknown, transport.ExecutedUnknown, err.Error()))

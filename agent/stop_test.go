@@ -307,6 +307,29 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// Between two questions to a terminal that may still have the word the port is
+// kept open. A stop closes it, too.
+func TestStopBetweenQuestions(t *testing.T) {
+	for at := 180 * time.Second; at < 240*time.Second; at += 1700 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore(t, "silence-after-closing", true)
+			s.send(s.command("x", device.EndOfDay))
+			h := &halt{granted: onWindows, mood: well}
+			time.AfterFunc(at, func() {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.stopped = time.Now()
+				h.stop()
+			})
+			if took := s.runInto(h); took > onWindows.limit || h.open != 0 || len(h.late) > 0 {
+				t.Fatalf("stopped after %v: Run took %v, %d lines are open, written after the grace: %q", at, took, h.open, h.late)
+			}
+			s.boot(newPower(0), "final report after the next start", func() bool { return len(s.cloud.finals["x"]) > 0 })
+			s.wantTruth(device.EndOfDay, h, true, 0, t.Errorf)
+		})
+	}
+}
+
 // Without a broker there is nobody to say goodbye to, and no time for it.
 func TestStopWithoutABroker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
