@@ -14,7 +14,7 @@ if [ "${1:-}" != --inside ]; then
 	make_wine_root
 	machine=$(mktemp -d "$TRY_CACHE/machine.XXXXXX")
 	trap 'rm -rf --one-file-system "$machine"' EXIT
-	unshare --mount --pid --fork --kill-child --mount-proc -- "$0" --inside "$machine" "$(realpath "$1")" "${@:2}"
+	unshare --mount --pid --fork --kill-child --mount-proc -- "$0" --inside "$machine" "$(realpath "$1")" "${@:2}" || exit $?
 	exit
 fi
 
