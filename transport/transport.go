@@ -79,7 +79,8 @@ type Handler interface {
 type End interface {
 	// Run keeps a connection, and connects again for as long as it takes. It
 	// returns when ctx has ended and everything it started has ended too; the
-	// error is nil then. Another error is permanent: the configuration is wrong.
+	// error is nil then, and Run may be called again. Another error is
+	// permanent: the configuration is wrong.
 	Run(ctx context.Context, h Handler) error
 }
 

@@ -45,6 +45,7 @@ func TestEnds(t *testing.T, setup func(t *testing.T) Setup) {
 		{"last words", testLastWords},
 		{"too large", testTooLarge},
 		{"retained command", testRetainedCommand},
+		{"run again", testRunAgain},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, setup(t)) })
 	}
@@ -263,4 +264,21 @@ func testRetainedCommand(t *testing.T, s Setup) {
 	if m := agent.Received()[0]; !m.Retained {
 		t.Errorf("received %+v, want it retained", m)
 	}
+}
+
+// testRunAgain: the same end, run a second time, goes on with its session.
+func testRunAgain(t *testing.T, s Setup) {
+	agent, cloud := NewRecorder(), NewRecorder()
+	Start(t, s.Cloud(), cloud)
+	cloud.AwaitConnected(t, patience)
+	end := s.Agent("T1")
+	stop := Start(t, end, agent)
+	agent.AwaitConnected(t, patience)
+	stop()
+	mustSend(t, cloud, transport.Commands, "meanwhile")
+	again := NewRecorder()
+	Start(t, end, again)
+	awaitAll(t, again, transport.Commands, "meanwhile")
+	mustSend(t, again, transport.Reports, "here")
+	awaitExactly(t, cloud, transport.Reports, "here")
 }
