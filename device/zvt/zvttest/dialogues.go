@@ -249,10 +249,10 @@ func following(version string) string {
 // files are what a terminal has, by their IDs.
 func (t *Terminal) files() map[uint64][]byte {
 	application := log("app", 60)
-	if t.script.bigFiles {
+	if t.script().bigFiles {
 		application = log("app", 4000)
 	}
-	if t.script.oneFile {
+	if t.script().oneFile {
 		return map[uint64][]byte{apdu.FileApplicationLog: application}
 	}
 	return map[uint64][]byte{
@@ -336,8 +336,8 @@ func (t *Terminal) blocks(m apdu.Message, size int) []apdu.Message {
 	command, _ := m.(apdu.ReadFile)
 	const around = 50 // bytes of tags and lengths
 	wanted := command.Files()
-	room := min(size, t.script.blockSize) - around
-	if t.script.interleaved {
+	room := min(size, t.script().blockSize) - around
+	if t.script().interleaved {
 		room = size/max(len(wanted), 1) - around
 	}
 	var each [][]apdu.File
@@ -345,7 +345,7 @@ func (t *Terminal) blocks(m apdu.Message, size int) []apdu.Message {
 		each = append(each, t.split(f, room))
 	}
 	var messages []apdu.Message
-	if !t.script.interleaved {
+	if !t.script().interleaved {
 		for _, parts := range each {
 			for _, p := range parts {
 				messages = append(messages, apdu.StatusInformation{Fields: apdu.Fields{apdu.Files(p)}})
@@ -371,7 +371,7 @@ func (t *Terminal) blocks(m apdu.Message, size int) []apdu.Message {
 func (t *Terminal) split(f apdu.File, room int) []apdu.File {
 	content := t.files()[f.ID]
 	from := uint64(0)
-	if f.Offset != nil && !t.script.ignoreOffset {
+	if f.Offset != nil && !t.script().ignoreOffset {
 		from = min(*f.Offset, uint64(len(content)))
 	}
 	size := uint64(len(content))
@@ -379,7 +379,7 @@ func (t *Terminal) split(f apdu.File, room int) []apdu.File {
 	for {
 		to := min(from+uint64(max(room, 1)), size)
 		p := apdu.File{ID: f.ID, Block: content[from:to], Size: &size}
-		if !t.script.noOffset {
+		if !t.script().noOffset {
 			offset := from
 			p.Offset = &offset
 		}
@@ -398,14 +398,15 @@ func (t *Terminal) status() apdu.StatusCode {
 		return p.status
 	}
 	if t.state.suffers(t) {
-		return t.script.condition.status
+		return t.playing.condition.status
 	}
 	return apdu.StatusReady
 }
 
-// suffers reports whether the condition of the scenario still holds.
+// suffers reports whether the condition of the scenario still holds. t.mu is
+// held.
 func (s *state) suffers(t *Terminal) bool {
-	c := t.script.condition
+	c := t.playing.condition
 	if c == nil || s.cured {
 		return false
 	}
@@ -426,10 +427,10 @@ func (t *Terminal) dialogue(m apdu.Message) dialogue {
 	if _, busy := t.state.phase(); busy && !always[c] {
 		return dialogue{refuse(apdu.CodePleaseWait)}
 	}
-	if t.state.suffers(t) && !always[c] && !t.script.condition.allows[c] {
-		return t.script.condition.blocked
+	if t.state.suffers(t) && !always[c] && !t.playing.condition.allows[c] {
+		return t.playing.condition.blocked
 	}
-	if d, known := t.script.on[c]; known {
+	if d, known := t.playing.on[c]; known {
 		return d
 	}
 	return dialogue{refuse(apdu.CodeNotPossible)}

@@ -16,7 +16,8 @@
 //	80 00 00           ------------------->
 //
 // A scenario has a name, and replaces such dialogues or adds noise to the line;
-// see [Scenarios]. Nothing in here starts a goroutine or leaves a timer, so all
+// see [Groups]. A trouble is what a person does to a terminal that is switched
+// on; see [Troubles] and [Terminal.Play]. Nothing in here starts a goroutine or leaves a timer, so all
 // of it works in testing/synctest.
 //
 // The terminal keeps a log of what it really did, one JSON object per line,

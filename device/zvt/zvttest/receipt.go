@@ -81,7 +81,7 @@ func (t *Terminal) receiptLines(r Record) []string {
 		fmt.Sprintf("%-18s%4d %12s", "Summe EUR", count, money(amount)),
 		"Letzte Karte "+cardNumber,
 	)
-	for n := range t.script.longReceipt {
+	for n := range t.script().longReceipt {
 		lines = append(lines, fmt.Sprintf("%04d %28s", r.Totals.FirstReceipt+n, "genehmigt"))
 	}
 	return append(lines, "^Kassenschnitt erfolgreich", "^durchgeführt")
@@ -95,7 +95,7 @@ func (s *session) print(ctx context.Context, kind apdu.Config, texts []string) {
 	case r.config&kind == 0:
 		s.t.o.Tell("prints on its own printer")
 	case r.config&apdu.ConfigPrintLines == 0: // the ECR builds its receipts from 04 0F
-	case r.blocks && !s.t.script.singleLines:
+	case r.blocks && !s.t.script().singleLines:
 		s.printBlocks(ctx, s.t.encode(texts), r.size)
 	default:
 		s.printLines(ctx, s.t.encode(texts))
@@ -106,7 +106,7 @@ func (t *Terminal) encode(texts []string) []apdu.Line {
 	var lines []apdu.Line
 	for _, text := range texts {
 		text, centred := strings.CutPrefix(text, "^")
-		line := apdu.Line{Bytes: t.script.charset.Encode(text)}
+		line := apdu.Line{Bytes: t.script().charset.Encode(text)}
 		if centred {
 			line.Attribute = apdu.AttributeCentred
 		}
@@ -119,7 +119,7 @@ func (t *Terminal) encode(texts []string) []apdu.Line {
 func (s *session) printLines(ctx context.Context, lines []apdu.Line) {
 	for _, l := range append(lines, apdu.Line{Attribute: apdu.AttributeEnd}) {
 		m := apdu.PrintLine{Attribute: l.Attribute, Text: l.Bytes}
-		if s.t.script.lineTail && !m.EndOfReceipt() {
+		if s.t.script().lineTail && !m.EndOfReceipt() {
 			m.Fields = apdu.Fields{apdu.Container(apdu.Object{Tag: apdu.TagReceiptType, Value: []byte{byte(apdu.ReceiptMerchant)}})}
 		}
 		s.tell(ctx, m)

@@ -28,32 +28,38 @@ var (
 // session is a connection. While the terminal carries out a command it is
 // master: it speaks, the ECR answers.
 type session struct {
-	t    *Terminal
-	conn frame.Conn
-	line *line // nil: TCP
+	t      *Terminal
+	stream frame.Stream
+	serial bool // or TCP
 
-	gone    error          // why there is no line any more; nil while there is
-	command apdu.Message   // being carried out; nil: the ECR is master
-	over    bool           // the rest of the command's dialogue is not played
-	began   time.Time      // when it came
-	master  bool           // it was accepted
-	since   time.Time      // start of T4
-	owed    int            // messages that were not answered in time
-	copies  []apdu.Message // commands that a naive terminal has yet to carry out
+	plays *script // what conn and line are made for
+	conn  frame.Conn
+	line  *line // nil: TCP
+
+	gone     error          // why there is no line any more; nil while there is
+	command  apdu.Message   // being carried out; nil: the ECR is master
+	over     bool           // the rest of the command's dialogue is not played
+	restarts int            // of the terminal, before the command came
+	began    time.Time      // when it came
+	master   bool           // it was accepted
+	since    time.Time      // start of T4
+	owed     int            // messages that were not answered in time
+	copies   []apdu.Message // commands that a naive terminal has yet to carry out
 }
 
 // serve answers commands until the line ends.
 func (s *session) serve(ctx context.Context) error {
-	defer s.conn.Close()
+	defer s.stream.Close()
 	for ctx.Err() == nil && s.gone == nil {
+		seen := s.tune()
 		if err := s.t.failure(); err != nil {
 			return err
 		}
-		if s.line == nil && s.t.away() && !s.t.script.silent {
+		if s.line == nil && s.t.away() && !s.t.script().silent {
 			s.gone = errAway
 			break
 		}
-		if m := s.read(ctx, 0); m != nil {
+		if m := s.await(ctx, seen); m != nil {
 			s.carryOut(ctx, m)
 		}
 		for len(s.copies) > 0 {
@@ -66,6 +72,40 @@ func (s *session) serve(ctx context.Context) error {
 		return nil
 	}
 	return s.gone
+}
+
+// tune makes the connection that the script wants, with its noise; also anew,
+// when somebody has changed the script. It returns the number of changes that
+// it has seen.
+func (s *session) tune() int {
+	s.t.mu.Lock()
+	playing, changes := s.t.playing, s.t.changes
+	s.t.mu.Unlock()
+	switch {
+	case s.plays == playing:
+	case s.serial:
+		s.line = &line{Stream: s.stream, t: s.t, noise: playing.noise}
+		s.conn = frame.Serial(s.line, frame.SerialOptions{Naive: playing.naive, Baud: playing.noise.baud()})
+	case s.conn == nil:
+		s.conn = frame.TCP(s.stream, frame.TCPOptions{})
+	}
+	s.plays = playing
+	return changes
+}
+
+// await returns the next command, or nil if the line or ctx ended, or if people
+// have done more to the terminal than was seen.
+func (s *session) await(ctx context.Context, seen int) apdu.Message {
+	waiting, look := context.WithCancel(ctx)
+	defer look()
+	s.t.mu.Lock()
+	news := s.t.changes != seen
+	s.t.look = look
+	s.t.mu.Unlock()
+	if news {
+		return nil
+	}
+	return s.read(waiting, 0)
 }
 
 func (t *Terminal) failure() error {
@@ -120,7 +160,7 @@ func (s *session) deceived() bool { return s.line != nil && s.line.lost.After(s.
 
 // carryOut plays what the scenario has the terminal do on a command.
 func (s *session) carryOut(ctx context.Context, m apdu.Message) {
-	if s.t.script.silent {
+	if s.t.script().silent {
 		return
 	}
 	switch m.(type) {
@@ -132,6 +172,7 @@ func (s *session) carryOut(ctx context.Context, m apdu.Message) {
 	s.check(m)
 	s.command, s.over, s.master = m, false, false
 	s.began, s.since = time.Now(), time.Now()
+	s.restarts = s.t.restarted()
 	s.play(ctx, s.t.dialogue(m))
 	s.command = nil
 }
@@ -139,7 +180,7 @@ func (s *session) carryOut(ctx context.Context, m apdu.Message) {
 // play plays steps until one of them says that the dialogue is over.
 func (s *session) play(ctx context.Context, d dialogue) {
 	for _, step := range d {
-		if s.over || ctx.Err() != nil {
+		if s.over || ctx.Err() != nil || s.t.restarted() != s.restarts {
 			return
 		}
 		step(ctx, s)
@@ -256,7 +297,7 @@ func (s *session) stray(ctx context.Context, m apdu.Message) {
 
 // interrupted deals with a command that comes while the terminal is master.
 func (s *session) interrupted(ctx context.Context, m apdu.Message) {
-	if s.t.script.naive {
+	if s.t.script().naive {
 		s.copies = append(s.copies, m)
 		return
 	}
@@ -266,7 +307,7 @@ func (s *session) interrupted(ctx context.Context, m apdu.Message) {
 		s.outOfStep("%s %v during %v: the terminal is master", m.Control().Hex(), m.Control(), s.command.Control())
 	}
 	if m.Control() == apdu.ControlAbortCommand {
-		s.play(ctx, s.t.script.onAbort)
+		s.play(ctx, s.t.script().onAbort)
 		return
 	}
 	s.write(ctx, apdu.Nack{Code: apdu.CodePleaseWait})

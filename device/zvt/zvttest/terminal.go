@@ -41,14 +41,17 @@ type Options struct {
 // Terminal is a simulated payment terminal. Its methods may be called from any
 // goroutine, but it has one line: only one Serve at a time.
 type Terminal struct {
-	o      Options
-	script script
-	rand   *rand.Rand // latencies; used by the one Serve
+	o    Options
+	rand *rand.Rand // latencies; used by the one Serve
 
-	mu      sync.Mutex
-	journal *journal
-	broken  error // the log cannot be written: the terminal stops
-	state   state
+	mu       sync.Mutex
+	playing  *script // replaced as a whole, never changed
+	changes  int     // counts what people have done to it
+	restarts int     // those among it
+	look     func()  // ends the wait of an idle session, for it to look at that
+	journal  *journal
+	broken   error // the log cannot be written: the terminal stops
+	state    state
 }
 
 // state is what a terminal keeps when it is switched off (all of it follows
@@ -120,7 +123,7 @@ func New(o Options) (*Terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Terminal{o: o, script: sc, rand: rand.New(rand.NewPCG(1, 2)), journal: j}
+	t := &Terminal{o: o, playing: sc, rand: rand.New(rand.NewPCG(1, 2)), journal: j}
 	t.state = state{batch: sc.batch, version: version{now: firstVersion}, registered: unregistered}
 	if o.Batch != nil {
 		t.state.batch = *o.Batch
@@ -230,7 +233,14 @@ func (t *Terminal) away() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, busy := t.state.phase()
-	return t.script.silent || busy && p.status == statusAway
+	return t.playing.silent || busy && p.status == statusAway
+}
+
+// script returns what the terminal plays now.
+func (t *Terminal) script() *script {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.playing
 }
 
 // at returns the state, of which the caller may look at the plain members.
@@ -251,15 +261,13 @@ func (t *Terminal) change(f func(*state)) {
 // has begun it ends before ServeSerial returns, also without a line. It may
 // be called again.
 func (t *Terminal) ServeSerial(ctx context.Context, s frame.Stream) error {
-	l := &line{Stream: s, t: t, noise: t.script.noise}
-	conn := frame.Serial(l, frame.SerialOptions{Naive: t.script.naive, Baud: l.noise.baud()})
-	return (&session{t: t, conn: conn, line: l}).serve(ctx)
+	return (&session{t: t, stream: s, serial: true}).serve(ctx)
 }
 
 // ServeTCP plays the terminal on a TCP connection, as ServeSerial does on a
 // line. A terminal that is away closes the connection.
 func (t *Terminal) ServeTCP(ctx context.Context, s frame.Stream) error {
-	return (&session{t: t, conn: frame.TCP(s, frame.TCPOptions{})}).serve(ctx)
+	return (&session{t: t, stream: s}).serve(ctx)
 }
 
 // isEnd reports whether a stream simply ended. A peer that closes a connection
