@@ -54,18 +54,24 @@ complete() {
 		'configuration|terminal-agent.toml|||||||'
 	table DrLocator 's72 S72 S255 I2' 'Signature_ Parent Path Depth' 3 \
 		'configuration||[CommonAppDataFolder]terminal-agent|0'
+	table RegLocator 's72 i2 s255 S255 I2' 'Signature_ Root Key Name Type' 1 \
+		"service|$local_machine|SYSTEM\\CurrentControlSet\\Services\\terminal-agent|ImagePath|$raw_value"
 	table AppSearch 's72 s72' 'Property Signature_' 2 \
-		'CONFIGURED|configuration'
+		'CONFIGURED|configuration' 'SERVICE_FOUND|service'
 	msibuild "$unsigned" -q \
 		"INSERT INTO \`InstallExecuteSequence\` (\`Action\`, \`Sequence\`) VALUES ('AppSearch', 50)" \
 		"UPDATE \`Property\` SET \`Value\` = 'REPLACED;BROKER_URL;TERMINAL_ID;TERMINAL_LINK;BROKER_USERNAME;BROKER_PASSWORD_FILE;CA_FILE;PURGE' WHERE \`Property\` = 'SecureCustomProperties'"
 	# A configuration that came with an installation that failed would stand in the
 	# way of the next attempt, which overwrites none.
 	cmd_action UndoConfig "$rollback" 4009 'BROKER_URL AND NOT CONFIGURED AND NOT Installed' \
-		'del /q "[CommonAppDataFolder]terminal-agent\terminal-agent.toml" & rd "[CommonAppDataFolder]terminal-agent"'
+		'del /q "[CommonAppDataFolder]terminal-agent\terminal-agent.toml" & rd "[CommonAppDataFolder]terminal-agent\state" & rd "[CommonAppDataFolder]terminal-agent"'
 	cmd_action Purge "$commit" 6550 'REMOVE="ALL" AND PURGE AND NOT UPGRADINGPRODUCTCODE' \
 		'rd /s /q "[CommonAppDataFolder]terminal-agent"'
 }
+
+# Of the table RegLocator.
+local_machine=2
+raw_value=2
 
 # Types of custom actions that are command lines (34): in the script that the
 # system carries out (1024 + 2048), whatever they return (64).

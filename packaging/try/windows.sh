@@ -214,6 +214,24 @@ refuse() {
 	expect_refused 91 "$url" "$id" "$link" 'CA_FILE=C:\nowhere.pem'
 }
 
+# foreign: somebody has unpacked the zip, and has a service that way.
+foreign() {
+	chapter "The package, where there is a service already that is not its own"
+	local zip=$windows/root/.wine/drive_c/zip
+	mkdir "$zip"
+	cp "$work/stage/terminal-agent.exe" "$zip"
+	exe='C:\zip\terminal-agent.exe'
+	expect_agent 0 "is written" config init --config 'C:\zip\agent.toml' --state-dir 'C:\zip\state' --broker-url "$broker" --terminal-id "$terminal" --link serial:COM12
+	expect_agent 0 "installed" service install --config 'C:\zip\agent.toml'
+	expect_agent 0 "running" service start
+	expect_refused 91 "BROKER_URL=$broker" "TERMINAL_ID=$terminal" TERMINAL_LINK=serial:COM12
+	expect_agent 0 "" service start # the package has stopped it
+	expect_agent 0 "running" service status
+	expect_agent 0 "uninstalled" service uninstall
+	exe="$program_files\\terminal-agent.exe"
+	rm -r "$zip"
+}
+
 # expect_refused RC PROPERTY...
 expect_refused() {
 	expect_msiexec "$1" /i 'Z:\packages\this.msi' "${@:2}"
@@ -363,6 +381,7 @@ story() {
 	power_on
 	install_unconfigured
 	refuse
+	foreign
 	install
 	end_of_day
 	service_commands
