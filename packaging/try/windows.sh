@@ -190,7 +190,7 @@ build_later() {
 install_unconfigured() {
 	chapter "msiexec without properties"
 	expect_msiexec 0 /i 'Z:\packages\this.msi'
-	expect "the files" "LICENSE.txt THIRD-PARTY-LICENSES.txt terminal-agent.exe terminal-agent.toml" "$(find "$installed" -type f -printf '%f\n' | sort | paste -sd' ')"
+	expect "the files" "LICENSE.txt THIRD-PARTY-LICENSES.txt reference.toml terminal-agent.exe" "$(find "$installed" -type f -printf '%f\n' | sort | paste -sd' ')"
 	[ ! -e "$program_data" ] || fail "there is a $program_data"
 	expect_agent 1 "not installed" service status
 	expect_agent 78 "config init" service install
