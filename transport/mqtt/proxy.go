@@ -67,12 +67,17 @@ func (o Options) proxyFor(broker *url.URL) (*url.URL, error) {
 
 var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
 
+// proxyHost is the host:port of a proxy.
+func proxyHost(p *url.URL) string {
+	if p.Port() != "" {
+		return p.Host
+	}
+	return net.JoinHostPort(p.Hostname(), proxyPorts[p.Scheme])
+}
+
 // dialThrough asks the proxy p for a connection to address.
 func dialThrough(ctx context.Context, p *url.URL, address string) (net.Conn, error) {
-	host := p.Host
-	if p.Port() == "" {
-		host = net.JoinHostPort(p.Hostname(), proxyPorts[p.Scheme])
-	}
+	host := proxyHost(p)
 	switch p.Scheme {
 	case "http", "https":
 		return dialConnect(ctx, p, host, address)
