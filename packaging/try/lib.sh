@@ -14,11 +14,11 @@
 #
 #	TRY_CACHE   default /var/tmp/terminalops-try
 #	TRY_DIR     for what is gone afterwards; default /var/tmp
-#	TRY_DEB     the package to try; default the one in dist/ for this machine
+#	TRY_DEB     the package to try; default the one in dist/ for amd64
 #
 # A script that calls try_in_own_world runs twice: outside it prepares, inside
-# it has a network, processes and mounts of its own. Ports cannot be taken, and
-# whatever was started or mounted is gone when it ends, even by SIGKILL.
+# it has a network, processes and mounts of its own. No port of the machine is
+# taken, and whatever was started or mounted is gone when it ends.
 
 set -Eeuo pipefail
 trap 'printf "   FAIL %s, line %s: %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND" >&2' ERR
@@ -145,6 +145,7 @@ debian() {
 # the_deb prints the package's file.
 the_deb() {
 	local found
+	[ "$(uname -m)" = x86_64 ] || cannot "not an x86_64 machine"
 	found=${TRY_DEB:-$(find "$checkout/dist" -name 'terminal-agent_*_amd64.deb' 2>/dev/null | head -n 1)}
 	[ -f "$found" ] || cannot "missing: dist/terminal-agent_*_amd64.deb (make packages)"
 	echo "$found"
