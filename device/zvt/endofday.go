@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"terminalops/device"
+	"terminalops/device/trace"
 	"terminalops/device/zvt/apdu"
 )
 
@@ -152,7 +153,7 @@ func (t *Terminal) withTotals(a account, f *device.Failure) device.Outcome {
 func (t *Terminal) closed(a account, message string) device.Outcome {
 	result := &device.EndOfDayResult{}
 	if t.o.Receipt == ReceiptReport {
-		result.Receipt, result.ReceiptTruncated = maskTogether(a.lines), a.truncated
+		result.Receipt, result.ReceiptTruncated = trace.MaskLines(a.lines), a.truncated
 	}
 	remarks := []string{}
 	if message != "" {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	"terminalops/device"
@@ -395,24 +394,13 @@ func blockCharset(m apdu.PrintTextBlock, otherwise apdu.Charset) apdu.Charset {
 	return otherwise
 }
 
-// maskLines are the texts of lines, masked.
+// maskLines are the texts of lines, masked: also a number that goes on in the next
+// one. (Of one in two messages the journal has both halves: the first is on disk and
+// answered when the second comes. The report has not.)
 func maskLines(lines []apdu.Line, c apdu.Charset) []string {
 	texts := make([]string, len(lines))
 	for i, l := range lines {
 		texts[i] = l.Text(c)
 	}
-	return maskTogether(texts)
-}
-
-// maskTogether masks lines, also a number that goes on in the next one. (Of one
-// in two messages the journal has both halves: the first is on disk and answered
-// when the second comes. The report has not.)
-func maskTogether(lines []string) []string {
-	masked := trace.Mask(strings.Join(lines, " ")) // as long as before
-	var split []string
-	for _, line := range lines {
-		split = append(split, masked[:len(line)])
-		masked = masked[min(len(line)+1, len(masked)):]
-	}
-	return split
+	return trace.MaskLines(texts)
 }

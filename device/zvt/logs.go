@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"terminalops/device"
+	"terminalops/device/trace"
 	"terminalops/device/zvt/apdu"
 	"terminalops/device/zvt/frame"
 )
@@ -208,7 +209,7 @@ func (r *logReader) readPrints(ctx context.Context) error {
 		if err := r.tolerate(err); err != nil {
 			return err
 		}
-		text := strings.Join(maskTogether(lines), "\n")
+		text := strings.Join(trace.MaskLines(lines), "\n")
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
@@ -285,7 +286,7 @@ func (a *assembly) masked() (content []byte, dropped int64) {
 	if a.base == 0 {
 		return content, 0
 	}
-	const longest = 64 // of a card number, packed or not, with spaces
+	const longest = 256 // of a card number, however it is written
 	cut := min(longest, len(content))
 	if newline := bytes.IndexByte(content, '\n'); newline >= 0 && newline < 4096 {
 		cut = newline + 1

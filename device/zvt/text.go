@@ -2,7 +2,6 @@ package zvt
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -51,20 +50,19 @@ func statusText(s apdu.Status) []byte {
 
 // A file is masked in pieces of maskPiece bytes, each looked at with maskAround
 // more on both sides: so no card number is cut, and the memory for it is small. A
-// file of zeros is one run of digits.
+// file of zeros is one run of digits. Written in hexadecimal, in UTF-16, with
+// blanks, a card number is longest.
 const (
 	maskPiece  = 64 << 10
-	maskAround = 256
+	maskAround = 1024
 )
 
-// maskFile masks a file of a terminal. A text is masked by its lines. In any
-// other file card numbers may stand as packed digits, too; what looks like one
-// gets E in place of its inner digits, as ZVT writes it. (That can hit what is
-// no card number. A damaged file is better than one that shows a card.)
+// maskFile masks a file of a terminal: a text by its lines, any other file also
+// where it has packed digits.
 func maskFile(content []byte) []byte {
-	mask := maskBinary
-	if isText(content) {
-		mask = maskText
+	mask := trace.MaskBytes
+	if isText(content) || isUTF16(content) {
+		mask = func(piece []byte) []byte { return []byte(trace.Mask(string(piece))) }
 	}
 	masked := make([]byte, 0, len(content))
 	for from := 0; from < len(content); from += maskPiece {
@@ -75,19 +73,8 @@ func maskFile(content []byte) []byte {
 	return masked
 }
 
-func maskText(piece []byte) []byte { return []byte(trace.Mask(string(piece))) }
-
-func maskBinary(piece []byte) []byte {
-	digits := strings.ReplaceAll(trace.Mask(hex.EncodeToString(maskText(piece))), "*", "e")
-	masked, err := hex.DecodeString(digits)
-	if err != nil {
-		panic("zvt: masked digits are none any more")
-	}
-	return masked
-}
-
-// isText reports whether a file is a text, in whatever character set. Such files
-// have no control characters but those that move the cursor.
+// isText reports whether a file is a text, in whatever character set of bytes.
+// Such files have no control characters but those that move the cursor.
 func isText(content []byte) bool {
 	if utf8.Valid(content) {
 		return bytes.IndexFunc(content, isBinary) < 0
@@ -98,6 +85,21 @@ func isText(content []byte) bool {
 		}
 	}
 	return true
+}
+
+// isUTF16 reports whether a file is a text in UTF-16, of whatever byte order:
+// three of four characters are Latin, so that every other byte is zero.
+func isUTF16(content []byte) bool {
+	var zeros [2]int
+	for i, c := range content {
+		switch {
+		case c == 0:
+			zeros[i%2]++
+		case isBinary(rune(c)):
+			return false
+		}
+	}
+	return min(zeros[0], zeros[1]) == 0 && 8*max(zeros[0], zeros[1]) > 3*len(content)
 }
 
 func isBinary(r rune) bool {
