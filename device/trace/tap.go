@@ -1,0 +1,115 @@
+package trace
+
+import (
+	"context"
+	"sync"
+)
+
+// Tap hands events on to whoever wants them now, and keeps the last of each
+// terminal for who wants them later. Its methods may be called from any goroutine,
+// and of a nil Tap: there is nothing then.
+type Tap struct {
+	keep int // bytes for each lane
+
+	mu          sync.Mutex
+	subscribers map[*subscriber]struct{}
+	last        map[string]*memory
+}
+
+// subscriber is one of those who listen.
+type subscriber struct {
+	events chan Event
+	missed int
+}
+
+// NewTap makes a tap that keeps about so many bytes of events for each terminal.
+func NewTap(keep int) *Tap {
+	return &Tap{keep: keep, subscribers: map[*subscriber]struct{}{}, last: map[string]*memory{}}
+}
+
+// Emit hands an event on. It never waits: a terminal has to be answered in time. A
+// subscriber whose channel is full misses the event, and the next one it gets says
+// how many it has missed.
+func (t *Tap) Emit(e Event) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lane := t.last[e.Lane]
+	if lane == nil {
+		lane = new(memory)
+		t.last[e.Lane] = lane
+	}
+	lane.add(e, t.keep)
+	for s := range t.subscribers {
+		s.send(e)
+	}
+}
+
+func (s *subscriber) send(e Event) {
+	e.Missed = s.missed
+	select {
+	case s.events <- e:
+		s.missed = 0
+	default:
+		s.missed++
+	}
+}
+
+// Subscribe returns a channel with room for so many events, on which come those
+// emitted from now on. It is closed when ctx ends.
+func (t *Tap) Subscribe(ctx context.Context, room int) <-chan Event {
+	s := &subscriber{events: make(chan Event, room)}
+	if t == nil {
+		context.AfterFunc(ctx, func() { close(s.events) })
+		return s.events
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.subscribers[s] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.subscribers, s)
+		close(s.events) // only Emit sends, and it knows s no more
+	})
+	return s.events
+}
+
+// Last returns the last events of a terminal, oldest first.
+func (t *Tap) Last(lane string) []Event {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.last[lane]; m != nil {
+		return append([]Event(nil), m.events...)
+	}
+	return nil
+}
+
+// memory is the last events of a lane.
+type memory struct {
+	events []Event
+	size   int // of them all, in bytes
+}
+
+func (m *memory) add(e Event, limit int) {
+	m.events = append(m.events, e)
+	m.size += e.size()
+	drop := 0
+	for m.size > limit && drop < len(m.events) {
+		m.size -= m.events[drop].size()
+		m.events[drop] = Event{} // its texts are free
+		drop++
+	}
+	m.events = m.events[drop:]
+}
+
+// size is about what an event takes in memory.
+func (e Event) size() int {
+	const rest = 100 // the members that are no text
+	return rest + len(e.Bytes) + len(e.Meaning)
+}
