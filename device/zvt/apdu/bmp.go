@@ -159,7 +159,10 @@ func (k bmpKind) readLength(b []byte) (length, head int, err error) {
 		return 0, 0, fmt.Errorf("%d length bytes wanted, %d left", head, len(b))
 	}
 	length, ok := parseLL(b, head)
-	if !ok {
+	switch {
+	case !ok && k.show == nil: // these bytes may be the card's
+		return 0, 0, fmt.Errorf("%d length digits wanted, something else found", head)
+	case !ok:
 		return 0, 0, fmt.Errorf("length digits wanted, % X found", b[:head])
 	}
 	return length, head, nil

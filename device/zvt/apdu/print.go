@@ -217,9 +217,12 @@ func (m PrintTextBlock) String() string {
 
 // showLines shows lines masked, in one line.
 func showLines(lines []Line, end bool) string {
-	var said []string
-	for _, l := range lines {
-		said = append(said, strconv.Quote(trace.Mask(l.Text(Auto))))
+	said := make([]string, len(lines))
+	for i, l := range lines {
+		said[i] = l.Text(Auto)
+	}
+	for i, text := range trace.MaskLines(said) { // together: one may go on in the next
+		said[i] = strconv.Quote(text)
 	}
 	if end {
 		said = append(said, "end of receipt")

@@ -334,10 +334,25 @@ func (t TLV) String() string { return t.describe(0) }
 
 func (t TLV) describe(depth int) string {
 	said := make([]string, len(t))
+	texts := maskTexts(t.All(TagText))
 	for i, o := range t {
+		if o.Tag == TagText {
+			said[i] = fmt.Sprintf("%s %q", tagNames[TagText].name, texts[0])
+			texts = texts[1:]
+			continue
+		}
 		said[i] = o.describe(depth)
 	}
 	return "{" + strings.Join(said, ", ") + "}"
+}
+
+// maskTexts are texts masked together: one may go on in the next.
+func maskTexts(texts TLV) []string {
+	lines := make([]string, len(texts))
+	for i, o := range texts {
+		lines[i] = o.Text(Auto)
+	}
+	return trace.MaskLines(lines)
 }
 
 // String is the name of the object and its value, or only the tag and the
