@@ -321,13 +321,18 @@ func (t *Terminal) dial(ctx context.Context) (*dialogue, error) {
 	default:
 		return nil, fmt.Errorf("%w: %w", device.ErrUnreachable, err)
 	}
+	return t.dialogue(stream), nil
+}
+
+// dialogue is one on an open link.
+func (t *Terminal) dialogue(stream frame.Stream) *dialogue {
 	var conn frame.Conn
 	if t.o.Serial {
 		conn = frame.Serial(stream, frame.SerialOptions{T1: t.o.T1, T2: t.o.T2, Baud: t.o.Baud})
 	} else {
 		conn = frame.TCP(stream, frame.TCPOptions{T3: t.o.T3})
 	}
-	return &dialogue{conn: conn, serial: t.o.Serial, t3: t.o.T3, t4: t.o.T4, log: t.o.Logger}, nil
+	return &dialogue{conn: conn, serial: t.o.Serial, t3: t.o.T3, t4: t.o.T4, log: t.o.Logger}
 }
 
 // drain empties the link of what is no answer to what comes next. A new TCP
