@@ -4,8 +4,8 @@
 # real, on any Linux machine, as root, from a checkout:
 #
 #	make build packages
-#	packaging/try/deb.sh        # a booted Debian: 1 minute, 2 the first time
-#	packaging/try/vm.sh         # power cuts: 4 minutes; CUTS=6 for every moment
+#	packaging/try/deb.sh        # a booted Debian: 2 minutes, 3 the first time
+#	packaging/try/vm.sh         # three power cuts: 3 to 4 minutes; CUTS=6 for each moment
 #
 # A script tells what it does and sees, ends with 1 at the first thing that is
 # not as it should be, and with 77 where it cannot run: it names what is

@@ -31,9 +31,9 @@ moments=(
 	"while the terminal closes its day|^-> .*waiting for the host"
 	"when the totals have left the terminal|^-> status information"
 	"when all is done and the cloud has not heard of it|^-> completion\$"
-	"before the terminal was asked|^<- registration"
 	"when the terminal has heard the command|^<- end-of-day"
 	"when the batch is closed|^closed the batch"
+	"before the terminal was asked|^<- registration"
 )
 unheard=2 # the moment at which the cloud does not listen
 
