@@ -141,6 +141,7 @@ func (a *Agent) newLane(lo Lane) *lane {
 		operations:   make(map[string]*operation),
 		workerWake:   make(chan struct{}, 1),
 		reporterWake: make(chan struct{}, 1),
+		queueWake:    make(chan struct{}, 1),
 	}
 }
 

@@ -91,6 +91,14 @@ func (c *cloudClock) forget() {
 	c.synced = false
 }
 
+// isSynced reports whether the cloud has told its time since it was last
+// forgotten.
+func (c *cloudClock) isSynced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.synced && !c.at.jumped(c.read())
+}
+
 // useOwn lets the PC's clock decide until a welcome comes.
 func (c *cloudClock) useOwn() {
 	c.mu.Lock()

@@ -139,7 +139,7 @@ func (w *world) startWith(term device.Terminal, change func(*Options)) *Agent {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.stop, w.ended = cancel, make(chan error, 1)
+	w.agent, w.stop, w.ended = a, cancel, make(chan error, 1)
 	go func() { w.ended <- a.Run(ctx) }()
 	return a
 }

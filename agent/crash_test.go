@@ -167,6 +167,7 @@ type store struct {
 	lines    sync.WaitGroup // the terminal's side of each connection
 	serving  chan struct{}  // capacity 1: a terminal has one line
 	opened   int
+	booted   func(*Agent) // called when the agent runs; nil for nothing
 }
 
 func newStore(t *testing.T, scenario string, serial bool) *store {
@@ -245,6 +246,9 @@ func (s *store) boot(p *power, what string, done func() bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
+	if s.booted != nil {
+		s.booted(a)
+	}
 	s.waitFor(p, what, done)
 	cancel()
 	<-ended // with the power cut, its error means nothing

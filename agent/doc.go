@@ -15,6 +15,8 @@
 //	report.go   what is sent: hello, presence, final reports, progress
 //	clock.go    the cloud's time, which decides about deadlines
 //	journal.go  what is on disk, and how long
+//	local.go    operations that begin at the store
+//	status.go   what people at the store may ask
 //	alive.go    what a watchdog may ask
 //	disk.go     the state directory: one agent's alone, names that stay
 //	logs.go     the way of a send_logs from the terminal to the cloud

@@ -74,6 +74,9 @@ type entry struct {
 	StartedAt  time.Time         `json:"started_at,omitzero"`
 	FinishedAt time.Time         `json:"finished_at,omitzero"`
 
+	Local   *local `json:"local,omitempty"`    // it began at the store, and not in the cloud
+	OwnTime bool   `json:"own_time,omitempty"` // it was started without the cloud's time: see lane.timeFor
+
 	Cancel bool            `json:"cancel,omitempty"` // a Cancel came before it was started
 	Mark   json.RawMessage `json:"mark,omitempty"`   // the adapter's, from begin
 
@@ -528,13 +531,52 @@ func (j *journal) each(f func(*entry)) error {
 	})
 }
 
+// latest returns the newest n entries of a terminal, or of all if it is empty,
+// that are wanted, newest first. wanted sees no final report.
+func (j *journal) latest(terminal string, n int, wanted func(*entry) bool) ([]*entry, error) {
+	var found []*entry
+	err := j.db.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketEntries).Cursor()
+		for k, v := c.Last(); k != nil && len(found) < n; k, v = c.Prev() {
+			e, err := parseEntry(k, v)
+			if err != nil {
+				return err
+			}
+			if terminal != "" && e.Command.TerminalID != terminal || !wanted(e) {
+				continue
+			}
+			if err := e.readFinal(tx); err != nil {
+				return err
+			}
+			found = append(found, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return found, nil
+}
+
 func parse(tx *bolt.Tx, key, value []byte) (*entry, error) {
+	e, err := parseEntry(key, value)
+	if err != nil {
+		return nil, err
+	}
+	return e, e.readFinal(tx)
+}
+
+func parseEntry(key, value []byte) (*entry, error) {
 	e := new(entry)
 	if err := json.Unmarshal(value, e); err != nil {
 		return nil, fmt.Errorf("journal: entry %x: %w", key, err)
 	}
 	e.Sequence = binary.BigEndian.Uint64(key)
-	return e, eachOf(tx.Bucket(bucketFinals), e.Sequence, func(_, piece []byte) error {
+	return e, nil
+}
+
+func (e *entry) readFinal(tx *bolt.Tx) error {
+	return eachOf(tx.Bucket(bucketFinals), e.Sequence, func(_, piece []byte) error {
 		e.Final = append(e.Final, piece...)
 		return nil
 	})

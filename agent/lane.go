@@ -18,9 +18,10 @@ import (
 
 // lane is one terminal with its link, its queue and its session.
 //
-// Three goroutines meet in it: the transport's, which calls Connecting and
-// Receive; the reporter, which is Connected; and the worker, the only one that
-// talks to the terminal. mu guards everything below it; the journal is written
+// Four goroutines meet in it: the transport's, which calls Connecting and
+// Receive; the reporter, which is Connected; the worker, the only one that
+// talks to the terminal; and one that ends what has waited too long. People at
+// the store come in on goroutines of their own. mu guards everything below it; the journal is written
 // under mu wherever a state changes, so that memory and disk agree.
 type lane struct {
 	id         string
@@ -38,6 +39,7 @@ type lane struct {
 
 	workerWake   chan struct{} // capacity 1: look again
 	reporterWake chan struct{} // capacity 1: look again
+	queueWake    chan struct{} // capacity 1: look again
 
 	locking, working, reporting, session turns // for Alive
 
@@ -46,6 +48,9 @@ type lane struct {
 	queue      []*operation          // the same, in order
 	outbox     []*entry              // final reports to send, in order; some again
 	left       *entry                // a finished operation whose menu may still be open
+	changed    chan struct{}         // closed at the next news of an operation; nil: nobody follows
+	stopping   bool                  // the agent is to end
+	stopped    bool                  // the worker has ended
 
 	connection uint64
 	connected  bool
@@ -95,6 +100,7 @@ func (l *lane) loadEvidence() (err error) {
 // run serves the lane until ctx ends, and then until the operation at work has
 // ended too, or patience.
 func (l *lane) run(ctx, patience context.Context) error {
+	defer context.AfterFunc(ctx, l.stop)()
 	session, hangUp := context.WithCancel(context.WithoutCancel(ctx)) // it has the last word
 	defer hangUp()
 	ctx, stop := context.WithCancel(ctx)
@@ -104,11 +110,25 @@ func (l *lane) run(ctx, patience context.Context) error {
 		defer stop() // the configuration is wrong: nothing to wait for
 		ended <- l.keepSession(session)
 	}()
+	var expiring sync.WaitGroup
+	expiring.Go(func() { l.expire(ctx) })
 
 	l.work(ctx, patience)
+	expiring.Wait()
+	l.mu.Lock()
+	l.stopped = true
+	l.tellFollowers()
+	l.mu.Unlock()
 	l.sayGoodbye()
 	hangUp()
 	return <-ended
+}
+
+// stop has nobody at the store ask for anything more.
+func (l *lane) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopping = true
 }
 
 // keepSession runs the session until ctx ends, from its beginning again
@@ -156,22 +176,23 @@ func (l *lane) work(ctx, patience context.Context) {
 			return
 		}
 		l.perform(ctx, patience, op)
+		l.mu.Lock()
+		op.current = false
+		l.mu.Unlock()
 	}
 }
 
 // next waits for an operation that may be taken on; nil when ctx has ended.
-// What was started goes on without the cloud's time; what was not waits for it.
 func (l *lane) next(ctx context.Context) *operation {
 	for ctx.Err() == nil {
 		l.working.turn(turnPatience)
 		l.mu.Lock()
+		if op := l.first(); op != nil {
+			op.current = true
+			l.mu.Unlock()
+			return op
+		}
 		if len(l.queue) > 0 {
-			op := l.queue[0]
-			if _, known := l.clock.latest(); known || op.State == started {
-				op.current = true
-				l.mu.Unlock()
-				return op
-			}
 			l.sayHello()
 		}
 		l.mu.Unlock()
@@ -183,28 +204,29 @@ func (l *lane) next(ctx context.Context) *operation {
 	return nil
 }
 
-// waitForClock waits until the cloud's time is known, or ctx has ended.
-func (l *lane) waitForClock(ctx context.Context) {
-	for ctx.Err() == nil {
-		l.working.turn(turnPatience)
-		if _, known := l.clock.latest(); known {
-			return
-		}
-		l.mu.Lock()
-		l.sayHello()
-		l.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-l.workerWake:
+// first is the operation to take on now; nil if there is none. One that was
+// started comes before everything, wherever it stands: nothing else may start.
+// Of the others it is the oldest, but what needs the cloud's time does not keep
+// back what does without. l.mu is held.
+func (l *lane) first() *operation {
+	for _, op := range l.queue {
+		if op.State == started {
+			return op
 		}
 	}
+	for _, op := range l.queue {
+		if _, known := l.timeLeft(op); known {
+			return op
+		}
+	}
+	return nil
 }
 
 // waitForTurn pauses for d, or until op is cancelled, or its start deadline
 // comes, or ctx ends.
 func (l *lane) waitForTurn(ctx context.Context, d time.Duration, op *operation) {
-	if late, known := l.clock.latest(); known {
-		d = min(d, max(op.Command.ExpiresAt.Sub(late)+time.Millisecond, 0))
+	if left, known := l.timeLeft(op); known {
+		d = min(d, max(left+time.Millisecond, 0))
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -256,23 +278,37 @@ func (l *lane) forget(op *operation) {
 	l.queue = slices.DeleteFunc(l.queue, func(o *operation) bool { return o == op })
 }
 
-// expireQueue ends what waited for its turn past its deadline, while the lane
-// is busy with another operation. It returns when it has to look again. l.mu is
-// held.
+// expire ends what waits for its turn past its deadline, while the lane is busy
+// with another operation, until ctx ends.
+func (l *lane) expire(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		l.mu.Lock()
+		again := l.expireQueue()
+		l.mu.Unlock()
+		timer.Reset(again)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-l.queueWake:
+		}
+	}
+}
+
+// expireQueue looks for them once, and returns when it has to look again. l.mu
+// is held.
 func (l *lane) expireQueue() time.Duration {
 	again := time.Hour
-	late, known := l.clock.latest()
-	if !known {
-		return again
-	}
 	for _, op := range slices.Clone(l.queue) {
-		if op.current || op.State != accepted {
+		left, known := l.timeLeft(op)
+		if op.current || op.State != accepted || !known {
 			continue
 		}
-		if left := op.Command.ExpiresAt.Sub(late); left >= 0 {
+		if left >= 0 {
 			op.inTime = true
 			again = min(again, left+time.Millisecond)
-		} else if err := l.store(op, l.tooLate(op), false); err != nil {
+		} else if err := l.store(op, l.notStarted(op, errTooLate), false); err != nil {
 			l.troubleLocked(err)
 			again = min(again, time.Second)
 		}
@@ -281,13 +317,12 @@ func (l *lane) expireQueue() time.Duration {
 }
 
 // notStarted is the report for an operation that may not start any more.
-// waiting is what it last waited for.
-func (l *lane) notStarted(op *operation, why, waiting error) transport.Report {
+func (l *lane) notStarted(op *operation, why error) transport.Report {
 	switch {
 	case errors.Is(why, errCancelled):
 		return l.failed(op, transport.CodeCancelled, transport.ExecutedNo, "cancelled")
-	case waiting != nil:
-		return l.failed(op, codeOf(waiting), transport.ExecutedNo, waiting.Error())
+	case op.waiting != nil:
+		return l.failed(op, codeOf(op.waiting), transport.ExecutedNo, op.waiting.Error())
 	default:
 		return l.tooLate(op)
 	}
@@ -295,6 +330,9 @@ func (l *lane) notStarted(op *operation, why, waiting error) transport.Report {
 
 // tooLate is the report for an operation whose deadline has passed.
 func (l *lane) tooLate(op *operation) transport.Report {
+	if op.Local != nil && !op.fresh {
+		return l.failed(op, transport.CodeExpired, transport.ExecutedNo, "the agent ended before it could be started")
+	}
 	if op.inTime {
 		return l.failed(op, transport.CodeBusy, transport.ExecutedNo, "waited for its turn past its start deadline")
 	}
@@ -309,6 +347,7 @@ func (l *lane) tell(op *operation, text string) {
 		op.message, op.changed = text, true
 		l.log.Info(text, "operation", op.Command.OperationID)
 		l.wakeReporter()
+		l.tellFollowers()
 	}
 }
 
@@ -358,6 +397,7 @@ func (l *lane) setDetail(text string) {
 func (l *lane) wake() {
 	l.wakeWorker()
 	l.wakeReporter()
+	poke(l.queueWake)
 }
 
 func (l *lane) wakeWorker()   { poke(l.workerWake) }

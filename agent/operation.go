@@ -28,10 +28,13 @@ type operation struct {
 	evidence []device.Evidence // in memory too: it counts even if the disk fails
 	spool    *spool            // the files of a send_logs
 
-	current   bool // the worker has it
-	fresh     bool // accepted since this start
-	announced bool // the cloud was told of it
-	inTime    bool // was seen before its expires_at, so it is waiting for its turn
+	current   bool    // the worker has it
+	fresh     bool    // accepted since this start
+	asked     reading // when it was asked for, if it is local and fresh
+	waiting   error   // why it was not started so far; the worker's
+	since     moment  // of an operation without the cloud's time
+	announced bool    // the cloud was told of it
+	inTime    bool    // was seen before its expires_at, so it is waiting for its turn
 
 	message  string    // the newest text for people
 	changed  bool      // message or state has news for the cloud
@@ -61,7 +64,7 @@ func (l *lane) accept(c transport.Command) error {
 	switch {
 	case err != nil:
 		return err
-	case known != nil && c.Cancel:
+	case known != nil && c.Cancel && known.Local == nil:
 		return l.cancel(known)
 	case known != nil:
 		l.adopt(known)
@@ -105,18 +108,17 @@ func (l *lane) perform(ctx, patience context.Context, op *operation) {
 }
 
 // execute asks the terminal to act, until it did, refused, or time is up. It
-// returns with op finished, or started and in doubt, or (ctx ended) as it was:
-// then the next start executes it.
+// returns with op finished, or started and in doubt, or as it was: while the
+// cloud's time is not known the lane is free for others, and when ctx has ended
+// the next start executes it.
 func (l *lane) execute(ctx, patience context.Context, op *operation) {
 	pauses := pauses{first: time.Second, ceiling: 5 * time.Second}
-	var waiting error // why it was not started so far
 	for ctx.Err() == nil && l.stateOf(op) == accepted {
 		switch err := l.mayStart(op); {
 		case errors.Is(err, errClock):
-			l.waitForClock(ctx)
-			continue
+			return
 		case err != nil:
-			l.finish(patience, op, l.notStarted(op, err, waiting))
+			l.finish(patience, op, l.notStarted(op, err))
 			return
 		}
 		outcome, err := l.attempt(ctx, patience, op)
@@ -136,7 +138,7 @@ func (l *lane) execute(ctx, patience context.Context, op *operation) {
 		case ctx.Err() != nil, refusedByBegin(err):
 			// the loop says what that means
 		case errors.Is(err, device.ErrBusy), errors.Is(err, errDisk):
-			waiting = err
+			op.waiting = err
 			l.setDevice(deviceState(err), err.Error())
 			l.tell(op, "waiting: "+err.Error())
 			l.waitForTurn(ctx, pauses.next(), op)
@@ -177,15 +179,15 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 	case ctx.Err() != nil:
 		return errStopping
 	}
-	now := l.clock.now()
-	if err := l.journal.advance(&op.entry, func(e *entry) { e.State, e.StartedAt, e.Mark = started, now, stored }); err != nil {
+	now, ownTime := l.clock.now(), !l.clock.isSynced()
+	if err := l.journal.advance(&op.entry, func(e *entry) { e.State, e.StartedAt, e.OwnTime, e.Mark = started, now, ownTime, stored }); err != nil {
 		l.troubleLocked(err)
 		return fmt.Errorf("%w: %w", errDisk, err)
 	}
 	if err := l.ready(op); err != nil {
 		// Nothing was written to the terminal. If this cannot be journaled, or
 		// the power fails now, the operation is merely in doubt.
-		if back := l.journal.advance(&op.entry, func(e *entry) { e.State, e.StartedAt = accepted, time.Time{} }); back != nil {
+		if back := l.journal.advance(&op.entry, func(e *entry) { e.State, e.StartedAt, e.OwnTime = accepted, time.Time{}, false }); back != nil {
 			return back
 		}
 		return err
@@ -193,7 +195,9 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 	// RUNNING goes out at once, whenever ACCEPTED did: should this PC's disk be
 	// restored to an old copy, it is how the cloud's welcome stops the copy.
 	op.message, op.changed, op.lastSent = "started", true, time.Time{}
+	op.since = moment{now, l.clock.source.Monotonic()}
 	l.wakeReporter()
+	l.tellFollowers()
 	l.log.Info("started", "operation", op.Command.OperationID, "kind", op.Command.Operation)
 	return nil
 }
@@ -201,13 +205,13 @@ func (l *lane) begin(ctx context.Context, op *operation, mark any) error {
 // ready says whether op may start now: nil, errTooLate, errCancelled or
 // errClock. l.mu is held.
 func (l *lane) ready(op *operation) error {
-	late, known := l.clock.latest()
+	left, known := l.timeLeft(op)
 	switch {
 	case op.Cancel:
 		return errCancelled
 	case !known:
 		return errClock
-	case late.After(op.Command.ExpiresAt.Time):
+	case left < 0:
 		return errTooLate
 	}
 	op.inTime = true
@@ -334,6 +338,7 @@ func (l *lane) store(op *operation, r transport.Report, attending bool) error {
 	l.forget(op)
 	l.outbox = append(l.outbox, &op.entry)
 	l.wake()
+	l.tellFollowers()
 	return nil
 }
 
@@ -424,6 +429,7 @@ func (l *lane) abandon(op *operation, why string) error {
 	}
 	l.log.Warn("not started and not reported", "operation", op.Command.OperationID, "why", why)
 	l.forget(op)
+	l.tellFollowers()
 	return nil
 }
 
@@ -447,7 +453,7 @@ func (w *witness) Begin(mark any) error {
 // Record implements device.Witness.
 func (w *witness) Record(kind string, data any) (device.Evidence, error) {
 	defer w.lane.working.turn(patienceFor(w.op))
-	e := device.Evidence{At: w.lane.clock.now(), Kind: kind, Data: transport.Encode(data)}
+	e := device.Evidence{At: w.lane.timeFor(w.op), Kind: kind, Data: transport.Encode(data)}
 	w.op.evidence = append(w.op.evidence, e)
 	if err := w.lane.journal.record(&w.op.entry, e); err != nil {
 		w.lane.trouble(err)
@@ -467,13 +473,40 @@ func (w *witness) Progress(text string) {
 // cloud's is not: the PC's clock may be wrong by days.
 func (l *lane) past(op *operation, asked time.Duration) device.Past {
 	now := op.StartedAt.Add(asked)
-	if late, known := l.clock.latest(); known {
+	if op.OwnTime {
+		now = l.timeFor(op)
+	} else if late, known := l.clock.latest(); known {
 		now = late
 	}
 	return device.Past{
 		StartedAt: op.StartedAt, Now: now, Mark: op.Mark, Evidence: op.evidence,
 		GiveUp: now.Sub(op.StartedAt) > l.resolveFor,
 	}
+}
+
+// moment is a time that goes on by the monotonic clock.
+type moment struct {
+	at   time.Time
+	mono time.Duration
+}
+
+// timeFor is the time for everything that an adapter compares with the start of
+// op. One that was started without the cloud's time has a time of its own, which
+// goes on from StartedAt: the PC's clock may be wrong by years, and the cloud's
+// may become known in between. After a restart it goes on from the last thing
+// that is known.
+func (l *lane) timeFor(op *operation) time.Time {
+	if !op.OwnTime {
+		return l.clock.now()
+	}
+	mono := l.clock.source.Monotonic()
+	if op.since.at.IsZero() {
+		op.since = moment{op.StartedAt, mono}
+		if n := len(op.evidence); n > 0 {
+			op.since.at = op.evidence[n-1].At
+		}
+	}
+	return op.since.at.Add(mono - op.since.mono)
 }
 
 // adopt queues an operation that is on disk although journaling it has failed:

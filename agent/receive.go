@@ -155,8 +155,8 @@ func (l *lane) remember() error {
 	}
 	l.log.Warn("this journal replaces a damaged one; commands issued before now are not started", "birth", birth)
 	for _, op := range slices.Clone(l.queue) { // they came before the welcome
-		if birth.After(op.Command.ExpiresAt.Time) {
-			continue // expired, as everywhere
+		if op.Local != nil || birth.After(op.Command.ExpiresAt.Time) {
+			continue // no journal but this one can know it; expired, as everywhere
 		}
 		if err := l.store(op, l.failed(op, transport.CodeOutcomeUnknown, transport.ExecutedUnknown, setAside), false); err != nil {
 			return err
@@ -197,7 +197,7 @@ func (l *lane) reconcile(pending []transport.Pending) error {
 	for _, op := range slices.Clone(l.queue) {
 		p, isWaited := waited[op.Command.OperationID]
 		heard := !p.AcceptedAt.IsZero() || p.Running
-		if op.State != accepted || op.announced {
+		if op.State != accepted || op.announced || op.Local != nil {
 			continue
 		}
 		var err error

@@ -67,9 +67,6 @@ func (l *lane) send(ctx context.Context, s transport.Sender) (time.Duration, err
 	if err := l.sendPresence(ctx, s); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	again = min(again, l.expireQueue())
-	l.mu.Unlock()
 	if err := l.sendFinals(ctx, s); err != nil {
 		return 0, err
 	}
@@ -133,19 +130,23 @@ func (l *lane) sendPresence(ctx context.Context, s transport.Sender) error {
 
 // presence is what is known now. l.mu is held.
 func (l *lane) presence(state string) transport.PresenceMessage {
-	d := l.terminal.Describe()
-	dev := l.device
-	dev.Protocol, dev.Link = d.Protocol, l.link
-	dev.Model, dev.SerialNumber, dev.SoftwareVersion = d.Model, d.SerialNumber, d.SoftwareVersion
-	program := l.program
+	dev, program := l.describe(), l.program
 	p := transport.PresenceMessage{
 		State: state, At: transport.At(l.clock.now()), JournalID: l.journal.id, Connection: l.connection,
 		Agent: &program, Device: &dev, Detail: l.detail,
 	}
-	for _, op := range d.Operations {
+	for _, op := range l.terminal.Describe().Operations {
 		p.Operations = append(p.Operations, string(op))
 	}
 	return p
+}
+
+// describe is what is known of the terminal. l.mu is held.
+func (l *lane) describe() transport.Device {
+	d, dev := l.terminal.Describe(), l.device
+	dev.Protocol, dev.Link = d.Protocol, l.link
+	dev.Model, dev.SerialNumber, dev.SoftwareVersion = d.Model, d.SerialNumber, d.SoftwareVersion
+	return dev
 }
 
 // goodbye is how long a stopping agent tries to say so.
@@ -234,11 +235,7 @@ func (l *lane) sendProgress(ctx context.Context, s transport.Sender) (time.Durat
 			again = min(again, max(wait, progressPause))
 			continue
 		}
-		r := l.stamp(op, l.report(op, transport.StateAccepted))
-		if op.State == started {
-			r.State = transport.StateRunning
-		}
-		r.Message = op.message
+		r := l.stamp(op, l.progress(op))
 		op.announced, op.changed, op.lastSent = true, false, time.Now()
 		l.mu.Unlock()
 		if err := s.Send(ctx, l.id, transport.Reports, transport.Encode(r)); err != nil {
@@ -253,12 +250,16 @@ func (l *lane) sendProgress(ctx context.Context, s transport.Sender) (time.Durat
 
 // report begins a report about op; stamp ends it.
 func (l *lane) report(op *operation, state string) transport.Report {
-	return transport.Report{
+	r := transport.Report{
 		OperationID: op.Command.OperationID,
 		TerminalID:  l.id,
 		Operation:   op.Command.Operation,
 		State:       state,
 	}
+	if op.Local != nil {
+		r.Origin, r.CreatedBy = transport.OriginLocal, op.Local.By
+	}
+	return r
 }
 
 // stamp gives a report about op its time and its place in the order of display,

@@ -41,6 +41,7 @@ type world struct {
 	options  Options
 	patience time.Duration // how long to await anything
 
+	agent *Agent // the one that runs
 	stop  context.CancelFunc
 	ended chan error
 }
@@ -83,7 +84,13 @@ func (w *world) startAs(id string, prepare func()) {
 func (w *world) start() {
 	w.t.Helper()
 	hellos := w.cloud.hellosSoFar()
-	defer w.cloud.await(w.t, w.patience, "hello", func() bool { return w.cloud.hellos > hellos })
+	w.startAlone()
+	w.cloud.await(w.t, w.patience, "hello", func() bool { return w.cloud.hellos > hellos })
+}
+
+// startAlone starts the agent.
+func (w *world) startAlone() {
+	w.t.Helper()
 	o := w.options
 	o.StateDir, o.Time, o.Version = w.dir, w.time, "test"
 	o.Logger = slog.New(slog.NewTextHandler(w.t.Output(), nil))
@@ -96,7 +103,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.stop, w.ended = cancel, make(chan error, 1)
+	w.agent, w.stop, w.ended = a, cancel, make(chan error, 1)
 	go func() { w.ended <- a.Run(ctx) }()
 }
 
