@@ -46,7 +46,7 @@ var serviceCommands = map[string]struct {
 // installOptions are the flags of `service install`.
 type installOptions struct {
 	from         source
-	delayedStart bool
+	delayedStart *bool // nil: as it is
 }
 
 // service is `terminal-agent service`.
@@ -68,6 +68,9 @@ func (p program) service(ctx context.Context, args []string) error {
 	}
 	if err := parse(flags, args[1:]); err != nil {
 		return err
+	}
+	if !flags.Changed("delayed-start") {
+		o.delayedStart = nil
 	}
 	if err := controllable(); err != nil {
 		return fmt.Errorf("service %s: %w", name, err)

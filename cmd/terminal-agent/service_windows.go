@@ -43,7 +43,7 @@ func programData() string {
 }
 
 func addPlatformFlags(flags *pflag.FlagSet, o *installOptions) {
-	flags.BoolVar(&o.delayedStart, "delayed-start", false, "start some two minutes after Windows, not with it")
+	o.delayedStart = flags.Bool("delayed-start", false, "start some two minutes after Windows, not with it")
 }
 
 func elevated() bool { return windows.GetCurrentProcessToken().IsElevated() }
@@ -165,7 +165,7 @@ func prepareService(_ context.Context, exe string, c *config, o installOptions) 
 		UserName:    serviceAccount,
 		Executable:  exe,
 		Arguments:   []string{"run", "--service", "--config", file},
-		Option:      service.KeyValue{"DelayedAutoStart": o.delayedStart},
+		Option:      service.KeyValue{"DelayedAutoStart": o.delayedStart != nil && *o.delayedStart},
 	}, nil
 }
 
@@ -271,8 +271,11 @@ func completeService(o installOptions) error {
 	if err := changeConfig2(s, windows.SERVICE_CONFIG_SERVICE_SID_INFO, windows.SERVICE_SID_TYPE_UNRESTRICTED); err != nil {
 		return fmt.Errorf("SID of the service: %w", err)
 	}
+	if o.delayedStart == nil {
+		return nil
+	}
 	var delayed uint32
-	if o.delayedStart {
+	if *o.delayedStart {
 		delayed = 1
 	}
 	if err := changeConfig2(s, windows.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, delayed); err != nil {
