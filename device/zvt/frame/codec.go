@@ -172,7 +172,8 @@ func (d *decoder) add(b byte) signal {
 
 func (d *decoder) finish(crc uint16) signal {
 	if crc != d.crc {
-		return d.fail("CRC is %04X, want %04X", crc, d.crc)
+		// Which it is would tell much of bytes that are masked.
+		return d.fail("wrong CRC over %d bytes", len(d.apdu)+1)
 	}
 	if err := checkAPDU(d.apdu); err != nil {
 		return d.fail("%v", err)

@@ -18,6 +18,7 @@ var longAgo = time.Unix(1, 0)
 // line is a stream whose waits end with a deadline or with ctx.
 type line struct {
 	s     Stream
+	seen  Watch  // is told of all; nil: nobody
 	in    []byte // received, not yet looked at
 	chunk [4096]byte
 }
@@ -44,7 +45,7 @@ func (l *line) watch(ctx context.Context) (unwatch func()) {
 // ends). It returns nil, errSilence, ctx.Err() or an ErrLinkLost.
 func (l *line) fill(ctx context.Context, deadline time.Time) error {
 	if err := l.s.SetReadDeadline(deadline); err != nil {
-		return fmt.Errorf("%w: %w", ErrLinkLost, err)
+		return l.lost(err)
 	}
 	// In this order: if ctx ends after this line, watch's deadline comes after
 	// ours.
@@ -61,17 +62,24 @@ func (l *line) fill(ctx context.Context, deadline time.Time) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errSilence
 	case err == nil:
-		return fmt.Errorf("%w: %w", ErrLinkLost, io.ErrNoProgress)
+		return l.lost(io.ErrNoProgress)
 	default:
-		return fmt.Errorf("%w: %w", ErrLinkLost, err)
+		return l.lost(err)
 	}
+}
+
+// lost is the error of a stream that failed.
+func (l *line) lost(err error) error {
+	err = fmt.Errorf("%w: %w", ErrLinkLost, err)
+	l.seen.note(err.Error())
+	return err
 }
 
 // write writes b in one Write that may take at most limit. It returns how many
 // bytes left, and nil, ctx.Err() or an ErrLinkLost.
 func (l *line) write(ctx context.Context, b []byte, limit time.Duration) (int, error) {
 	if err := l.s.SetWriteDeadline(time.Now().Add(limit)); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrLinkLost, err)
+		return 0, l.lost(err)
 	}
 	if err := ctx.Err(); err != nil { // see fill
 		return 0, err
@@ -83,7 +91,7 @@ func (l *line) write(ctx context.Context, b []byte, limit time.Duration) (int, e
 	case ctx.Err() != nil:
 		return n, ctx.Err()
 	default:
-		return n, fmt.Errorf("%w: %w", ErrLinkLost, err)
+		return n, l.lost(err)
 	}
 }
 

@@ -27,6 +27,8 @@ type SerialOptions struct {
 	// Naive delivers the resend of a frame as if it were another one. For a
 	// simulated terminal that takes a repeated command for a new command.
 	Naive bool
+	// Watch is told of all that happens on the line; nil costs nothing.
+	Watch Watch
 }
 
 // bitsPerByte on a line with 8N2: a start bit and two stop bits.
@@ -53,6 +55,7 @@ type SerialConn struct {
 	line
 	o    SerialOptions
 	dec  decoder
+	rec  recorder // if somebody watches
 	held [][]byte // received by a write, for the next ReadAPDU
 	last []byte   // received last, nil once an answer to it is acknowledged
 }
@@ -65,7 +68,7 @@ func Serial(s Stream, o SerialOptions) *SerialConn {
 	if o.T2 == 0 {
 		o.T2 = 5 * time.Second
 	}
-	return &SerialConn{line: line{s: s}, o: o}
+	return &SerialConn{line: line{s: s, seen: o.Watch}, o: o, rec: recorder{watch: o.Watch}}
 }
 
 // ReadAPDU implements Conn. A bad frame is answered by NAK and awaited again;
@@ -95,6 +98,7 @@ func (c *SerialConn) ReadAPDU(ctx context.Context) ([]byte, error) {
 			c.last = bytes.Clone(apdu)
 			return apdu, nil
 		}
+		c.seen.note("the same again: acknowledged, not taken for another one")
 	}
 }
 
@@ -134,6 +138,7 @@ func (c *SerialConn) send(ctx context.Context, apdu []byte, insist bool) error {
 	for n := 1; n <= attempts; n++ {
 		started := time.Now()
 		written, err := c.write(ctx, wire, c.o.onLine(len(wire))+c.o.T2)
+		c.sent(wire[:written], apdu, len(wire), n)
 		if err != nil && n == 1 && written == 0 {
 			return fmt.Errorf("write APDU: %w: %w", ErrNothingWritten, err)
 		}
@@ -151,7 +156,11 @@ func (c *SerialConn) send(ctx context.Context, apdu []byte, insist bool) error {
 			return nil
 		case got == rejected:
 			rejections++
-		case !insist:
+			continue
+		case got == silent:
+			c.seen.note(fmt.Sprintf("no ACK within %v", c.o.T2))
+		}
+		if !insist {
 			return fmt.Errorf("write APDU: %w for %v, not repeated", ErrNoAcknowledgement, c.o.T2)
 		}
 	}
@@ -159,6 +168,31 @@ func (c *SerialConn) send(ctx context.Context, apdu []byte, insist bool) error {
 		return fmt.Errorf("write APDU: %w", ErrRejected)
 	}
 	return fmt.Errorf("write APDU: %w of %d copies, %d of them rejected", ErrNoAcknowledgement, attempts, rejections)
+}
+
+// sent tells of a frame of size bytes, or of what was written of it.
+func (c *SerialConn) sent(written, apdu []byte, size, copy int) {
+	if c.seen == nil || len(written) == 0 {
+		return
+	}
+	s := Sight{Kind: Whole, Sent: true, Wire: written, APDU: apdu}
+	if copy > 1 {
+		s.Note = fmt.Sprintf("sent again, copy %d", copy)
+	}
+	if len(written) < size {
+		s.Kind, s.Note = Broken, fmt.Sprintf("broken off after %d of %d bytes", len(written), size)
+	}
+	c.seen(s)
+}
+
+// say sends an ACK or a NAK.
+func (c *SerialConn) say(ctx context.Context, b byte, kind Kind) error {
+	wire := []byte{b}
+	n, err := c.write(ctx, wire, c.o.T2)
+	if n > 0 {
+		c.seen.tell(Sight{Kind: kind, Sent: true, Wire: wire})
+	}
+	return err
 }
 
 // ends is when the wait for the ACK of a frame of size bytes ends, of which
@@ -184,6 +218,8 @@ func (c *SerialConn) settle(ctx context.Context) error {
 			apdu := c.accept(ctx)
 			if !c.isResend(apdu, c.last) && !isAnswer(apdu) {
 				c.hold(apdu)
+			} else {
+				c.seen.note("came before our message: forgotten")
 			}
 		case malformed:
 			if err := c.refuse(ctx, sig); err != nil {
@@ -237,6 +273,7 @@ func (c *SerialConn) await(ctx context.Context, until time.Time, before []byte, 
 				}
 			case isRefusal(apdu) || answering && isAnswer(apdu):
 				c.last = apdu // its own resend is no answer either
+				c.seen.note("answers something earlier: ignored")
 			default:
 				c.hold(apdu)
 				return acknowledged, nil
@@ -261,7 +298,7 @@ func (c *SerialConn) next(ctx context.Context, until time.Time) (signal, error) 
 		}
 		err := c.fill(ctx, deadline)
 		if isT1 && errors.Is(err, errSilence) {
-			if sig := c.dec.silence(); sig != none {
+			if sig := c.silence(); sig != none {
 				return sig, nil
 			}
 			continue
@@ -275,7 +312,11 @@ func (c *SerialConn) next(ctx context.Context, until time.Time) (signal, error) 
 // scan returns the next signal in the bytes received, or none.
 func (c *SerialConn) scan() signal {
 	for i, b := range c.in {
-		if sig := c.dec.feed(b); sig != none {
+		sig := c.dec.feed(b)
+		if c.seen != nil {
+			c.rec.fed(b, sig, &c.dec)
+		}
+		if sig != none {
 			c.in = c.in[i+1:]
 			return sig
 		}
@@ -290,7 +331,7 @@ func (c *SerialConn) accept(ctx context.Context) []byte {
 	// The frame is whole and counts, also if the ACK cannot be written: a
 	// terminal says its totals once. The link's trouble shows at the next
 	// call.
-	_, _ = c.write(ctx, []byte{ack}, c.o.T2)
+	_ = c.say(ctx, ack, ACK)
 	return bytes.Clone(c.dec.apdu)
 }
 
@@ -298,13 +339,29 @@ func (c *SerialConn) accept(ctx context.Context) []byte {
 // passed, which else would be taken for the beginning of the repeat.
 func (c *SerialConn) refuse(ctx context.Context, sig signal) error {
 	if sig == malformed {
-		if err := c.awaitSilence(ctx, func() { c.in = c.in[:0] }); err != nil {
+		if err := c.awaitSilence(ctx, c.discard); err != nil {
 			return err
 		}
-		c.dec.silence()
+		c.silence()
 	}
-	_, err := c.write(ctx, []byte{nak}, c.o.T2)
-	return err
+	return c.say(ctx, nak, NAK)
+}
+
+// discard throws away what was received.
+func (c *SerialConn) discard() {
+	if c.seen != nil {
+		c.rec.noise(c.in)
+	}
+	c.in = c.in[:0]
+}
+
+// silence is the decoder's, after T1 without a byte.
+func (c *SerialConn) silence() signal {
+	sig := c.dec.silence()
+	if c.seen != nil {
+		c.rec.silent(sig, &c.dec)
+	}
+	return sig
 }
 
 func (c *SerialConn) isResend(apdu, of []byte) bool {
@@ -329,7 +386,7 @@ func (c *SerialConn) Drain(ctx context.Context) error {
 	if err := c.awaitSilence(ctx, acknowledge); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
-	c.dec.silence()
+	c.silence()
 	c.held, c.last = nil, nil
 	return nil
 }

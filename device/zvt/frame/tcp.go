@@ -9,7 +9,8 @@ import (
 
 // TCPOptions are the options of TCP.
 type TCPOptions struct {
-	T3 time.Duration // how long the rest of an APDU, or a Write, may take; 0 is 5 s
+	T3    time.Duration // how long the rest of an APDU, or a Write, may take; 0 is 5 s
+	Watch Watch         // is told of all that happens; nil costs nothing
 }
 
 // TCPConn is a Conn over TCP: naked APDUs, one behind the other (zvt.md 2).
@@ -24,7 +25,7 @@ func TCP(s Stream, o TCPOptions) *TCPConn {
 	if o.T3 == 0 {
 		o.T3 = 5 * time.Second
 	}
-	return &TCPConn{line: line{s: s}, t3: o.T3}
+	return &TCPConn{line: line{s: s, seen: o.Watch}, t3: o.T3}
 }
 
 // ReadAPDU implements Conn.
@@ -45,12 +46,16 @@ func (c *TCPConn) next(ctx context.Context, deadline time.Time) ([]byte, error) 
 		if size := apduSize(c.in); size > 0 && size <= len(c.in) {
 			apdu := c.in[:size:size]
 			c.in = append([]byte(nil), c.in[size:]...)
+			c.seen.tell(Sight{Wire: apdu, APDU: apdu})
 			return apdu, nil
 		}
 		if len(c.in) > 0 && !begun {
 			begun, deadline = true, time.Now().Add(c.t3)
 		}
 		err := c.fill(ctx, deadline)
+		if begun && (errors.Is(err, errSilence) || errors.Is(err, ErrLinkLost)) {
+			c.seen.tell(Sight{Kind: Broken, Wire: c.in, APDU: c.in, Note: "the rest has not come"})
+		}
 		if begun && errors.Is(err, errSilence) {
 			return nil, fmt.Errorf("%w: the rest of an APDU has not come for %v, %d bytes have", ErrMalformed, c.t3, len(c.in))
 		}
@@ -70,6 +75,12 @@ func (c *TCPConn) WriteAPDU(ctx context.Context, apdu []byte) error {
 	}
 	defer c.watch(ctx)()
 	n, err := c.write(ctx, apdu, c.t3)
+	switch {
+	case n == len(apdu):
+		c.seen.tell(Sight{Sent: true, Wire: apdu, APDU: apdu})
+	case n > 0:
+		c.seen.tell(Sight{Kind: Broken, Sent: true, Wire: apdu[:n], APDU: apdu[:n], Note: fmt.Sprintf("broken off after %d of %d bytes", n, len(apdu))})
+	}
 	switch {
 	case err == nil:
 		return nil
