@@ -21,7 +21,8 @@ import (
 // simulator is the command while it runs.
 type simulator struct {
 	t     *testing.T
-	lines chan string // what it prints
+	lines chan string    // what it prints
+	keys  *io.PipeWriter // what is typed
 	stop  context.CancelFunc
 	code  chan int
 }
@@ -31,7 +32,8 @@ func begin(t *testing.T, args ...string) *simulator {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	r, w := io.Pipe()
-	s := &simulator{t, make(chan string, 10_000), stop, make(chan int, 1)}
+	input, keys := io.Pipe()
+	s := &simulator{t, make(chan string, 10_000), keys, stop, make(chan int, 1)}
 	go func() {
 		defer close(s.lines)
 		for out := bufio.NewScanner(r); out.Scan(); {
@@ -39,7 +41,7 @@ func begin(t *testing.T, args ...string) *simulator {
 		}
 	}()
 	go func() {
-		s.code <- run(ctx, args, w, testWriter{t})
+		s.code <- run(ctx, args, input, w, testWriter{t})
 		w.Close()
 	}()
 	t.Cleanup(s.end)
@@ -51,6 +53,33 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Logf("stderr: %s", b)
 	return len(b), nil
+}
+
+// types types a line.
+func (s *simulator) types(line string) {
+	s.t.Helper()
+	if _, err := io.WriteString(s.keys, line+"\n"); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// after types a line, and waits for one with these words in it.
+func (s *simulator) after(typed, want string) string {
+	s.t.Helper()
+	s.types(typed)
+	return s.says(want)
+}
+
+// says waits for a line with these words in it.
+func (s *simulator) says(want string) string {
+	s.t.Helper()
+	for line := range s.lines {
+		if strings.Contains(line, want) {
+			return line
+		}
+	}
+	s.t.Fatalf("ended without a line that says %q", want)
+	return ""
 }
 
 // line waits for a line that begins with prefix.
@@ -68,6 +97,7 @@ func (s *simulator) line(prefix string) string {
 // end ends the command; it has to end well.
 func (s *simulator) end() {
 	s.stop()
+	s.keys.Close()
 	select {
 	case code := <-s.code:
 		if code != exitOK {
@@ -199,13 +229,13 @@ func TestBadInput(t *testing.T) {
 	}
 	for _, test := range tests {
 		var stderr strings.Builder
-		code := run(t.Context(), test.args, io.Discard, &stderr)
+		code := run(t.Context(), test.args, nil, io.Discard, &stderr)
 		if code != exitConfig || !strings.Contains(stderr.String(), test.want) {
 			t.Errorf("%q: code %d, %q, want %q", test.args, code, stderr.String(), test.want)
 		}
 	}
 	var stderr strings.Builder
-	if code := run(t.Context(), []string{"--link", "tcp:192.0.2.1:1"}, io.Discard, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "192.0.2.1:1") {
+	if code := run(t.Context(), []string{"--link", "tcp:192.0.2.1:1"}, nil, io.Discard, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "192.0.2.1:1") {
 		t.Errorf("an address of somebody else: code %d, %q", code, stderr.String())
 	}
 }
@@ -213,12 +243,17 @@ func TestBadInput(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, flag := range []string{"--help", "--scenarios"} {
 		var stdout strings.Builder
-		if code := run(t.Context(), []string{flag}, &stdout, io.Discard); code != exitOK {
+		if code := run(t.Context(), []string{flag}, nil, &stdout, io.Discard); code != exitOK {
 			t.Errorf("%s: code %d", flag, code)
 		}
 		for _, s := range zvttest.Scenarios() {
 			if !strings.Contains(stdout.String(), fmt.Sprintf("  %-24s %s\n", s.Name, s.Description)) {
 				t.Errorf("%s does not tell of %s", flag, s.Name)
+			}
+		}
+		for _, g := range zvttest.Groups() {
+			if !strings.Contains(stdout.String(), "\n"+g.Title+"\n  "+g.Scenarios[0].Name) {
+				t.Errorf("%s: no group %q", flag, g.Title)
 			}
 		}
 	}

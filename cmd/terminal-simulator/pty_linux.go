@@ -10,21 +10,29 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
-
-	"terminalops/device/zvt/zvttest"
 )
 
 // pluggedIn is how long a line is gone when a terminal is unplugged.
 const pluggedIn = 5 * time.Second
 
-// servePTY makes a pseudo terminal and a link at path to its end for clients.
+// servePTY makes a pseudo terminal and a link at path to its end for clients,
+// a new one each time that it is plugged in.
 func servePTY(path string) (server, error) {
-	return func(ctx context.Context, t *zvttest.Terminal, say func(string)) error {
+	return func(ctx context.Context, c *cable) error {
+		defer c.wait()
 		for state := "ready"; ; state = "plugged in again" {
-			if err := servePlugged(ctx, path, state, t, say); err != nil || ctx.Err() != nil {
+			plugged := c.awaitPlugged(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			itself, err := servePlugged(ctx, plugged, path, state, c)
+			if err != nil || ctx.Err() != nil {
 				return err
 			}
-			say("unplugged")
+			if !itself {
+				continue // awaitPlugged waits
+			}
+			c.say("unplugged")
 			select {
 			case <-time.After(pluggedIn):
 			case <-ctx.Done():
@@ -34,26 +42,33 @@ func servePTY(path string) (server, error) {
 	}, nil
 }
 
-// servePlugged serves one pseudo terminal until the terminal is unplugged.
+// servePlugged serves one pseudo terminal until somebody pulls the cable, or the
+// terminal unplugs itself.
 //
 // It keeps the clients' end open, too: without anybody at that end the other
 // one could not be read, and clients come and go.
-func servePlugged(ctx context.Context, path, state string, t *zvttest.Terminal, say func(string)) error {
+func servePlugged(ctx, plugged context.Context, path, state string, c *cable) (itself bool, err error) {
 	master, slave, err := pty.Open()
 	if err != nil {
-		return fmt.Errorf("pty: %w", err)
+		return false, fmt.Errorf("pty: %w", err)
 	}
-	defer master.Close()
+	defer master.Close() // which the terminal notices
 	defer slave.Close()
 	if err := errors.Join(makeRaw(slave), makePollable(master)); err != nil {
-		return fmt.Errorf("pty %s: %w", slave.Name(), err)
+		return false, fmt.Errorf("pty %s: %w", slave.Name(), err)
 	}
 	if err := link(slave.Name(), path); err != nil {
-		return err
+		return false, err
 	}
 	defer os.Remove(path)
-	say(fmt.Sprintf("%s on pty:%s (%s)", state, path, slave.Name()))
-	return t.ServeSerial(ctx, master)
+	c.say(fmt.Sprintf("%s on pty:%s (%s)", state, path, slave.Name()))
+	ended := c.serve(ctx, func() error { return c.terminal.ServeSerial(ctx, master) })
+	select {
+	case err := <-ended:
+		return true, err
+	case <-plugged.Done():
+		return false, nil
+	}
 }
 
 // link makes a symbolic link, also in place of one that leads nowhere, which a

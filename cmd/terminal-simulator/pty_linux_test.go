@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -58,10 +60,37 @@ func TestPTYLink(t *testing.T) {
 	s.end()
 
 	var stderr strings.Builder
-	if code := run(t.Context(), []string{"--link", "pty:" + file}, &stderr, &stderr); code != exitFailed || !strings.Contains(stderr.String(), file) {
+	if code := run(t.Context(), []string{"--link", "pty:" + file}, nil, &stderr, &stderr); code != exitFailed || !strings.Contains(stderr.String(), file) {
 		t.Errorf("code %d, %q", code, stderr.String())
 	}
 	if text, err := os.ReadFile(file); string(text) != "mine" {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// The port vanishes when the cable is pulled, also for who has it open, and is
+// back under the same path.
+func TestPullPTY(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "terminal")
+	s := begin(t, "--link", "pty:"+path, "--fast", "--interactive")
+	s.says("ready on pty:" + path)
+	ecr := openLine(t, path)
+	defer ecr.Close()
+	s.after("pull", "the cable is pulled")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := ecr.ReadAPDU(ctx); !errors.Is(err, frame.ErrLinkLost) {
+		t.Errorf("the line lives: %v", err)
+	}
+	s.after("plug", "plugged in again on pty:"+path) // when the link is made anew
+	again := openLine(t, path)
+	defer again.Close()
+	if m := closeDay(t, again); m.Control() != apdu.ControlCompletion {
+		t.Errorf("ended with %v", m)
+	}
+	s.after("pull", "the cable is pulled")
+	s.end()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the link is still there: %v", err)
 	}
 }

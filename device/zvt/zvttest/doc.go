@@ -17,8 +17,8 @@
 //
 // A scenario has a name, and replaces such dialogues or adds noise to the line;
 // see [Groups]. A trouble is what a person does to a terminal that is switched
-// on; see [Troubles] and [Terminal.Play]. Nothing in here starts a goroutine or leaves a timer, so all
-// of it works in testing/synctest.
+// on; see [Troubles] and [Terminal.Play]. Nothing in here starts a goroutine or
+// leaves a timer, so all of it works in testing/synctest.
 //
 // The terminal keeps a log of what it really did, one JSON object per line,
 // written and synced at the moment it does it and before anybody is told. The

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -273,5 +274,5 @@ func (t *Terminal) ServeTCP(ctx context.Context, s frame.Stream) error {
 // isEnd reports whether a stream simply ended. A peer that closes a connection
 // with something unread in it resets it.
 func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, connectionReset) || errors.Is(err, errHungUp)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, connectionReset) || errors.Is(err, errHungUp)
 }
