@@ -73,25 +73,32 @@ func (s *simulator) after(typed, want string) string {
 // says waits for a line with these words in it.
 func (s *simulator) says(want string) string {
 	s.t.Helper()
-	for line := range s.lines {
-		if strings.Contains(line, want) {
-			return line
+	return s.find(want, func(line string) bool { return strings.Contains(line, want) })
+}
+
+// find waits for a line.
+func (s *simulator) find(want string, is func(string) bool) string {
+	s.t.Helper()
+	late := time.After(time.Minute)
+	for {
+		select {
+		case line, ok := <-s.lines:
+			if !ok {
+				s.t.Fatalf("ended without a line %q", want)
+			}
+			if is(line) {
+				return line
+			}
+		case <-late:
+			s.t.Fatalf("no line %q", want)
 		}
 	}
-	s.t.Fatalf("ended without a line that says %q", want)
-	return ""
 }
 
 // line waits for a line that begins with prefix.
 func (s *simulator) line(prefix string) string {
 	s.t.Helper()
-	for line := range s.lines {
-		if strings.HasPrefix(line, prefix) {
-			return line
-		}
-	}
-	s.t.Fatalf("ended without a line %q", prefix)
-	return ""
+	return s.find(prefix, func(line string) bool { return strings.HasPrefix(line, prefix) })
 }
 
 // end ends the command; it has to end well.

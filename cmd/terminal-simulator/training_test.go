@@ -76,7 +76,12 @@ func TestPullInMidClosing(t *testing.T) {
 	if err := second.WriteOnce(ctx, apdu.StatusEnquiry{}.Marshal()); err != nil {
 		t.Fatal(err)
 	}
-	s.says(closed42)
+	s.find(closed42, func(line string) bool {
+		if strings.Contains(line, "<- ") {
+			t.Errorf("two at a time: %s", line)
+		}
+		return strings.Contains(line, closed42)
+	})
 	if b, err := second.ReadAPDU(ctx); err != nil || b[0] != 0x80 {
 		t.Errorf("% X, %v", b, err)
 	}
