@@ -39,13 +39,14 @@ func (w Watch) tell(s Sight) {
 
 func (w Watch) note(text string) { w.tell(Sight{Kind: Remark, Note: text}) }
 
-// Hex writes the bytes on the wire with the marks of those of the APDU.
+// Hex writes the bytes on the wire with the marks of those of the APDU; where there
+// are none, of those on the wire. No marks are none.
 //
 // The CRC of a frame is hidden with what is hidden in the APDU: with the other
 // bytes it would tell of six hidden digits all but the last guess. Nor does a
 // hidden 10 show that it is doubled.
 func (s Sight) Hex(marks []trace.Mark) string {
-	if len(s.APDU) == 0 || bytes.Equal(s.Wire, s.APDU[:min(len(s.Wire), len(s.APDU))]) {
+	if marks == nil || len(s.APDU) == 0 || bytes.Equal(s.Wire, s.APDU[:min(len(s.Wire), len(s.APDU))]) {
 		return trace.Hex(s.Wire, marks)
 	}
 	const start, end = 2, 2 // DLE STX, DLE ETX

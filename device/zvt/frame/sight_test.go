@@ -267,7 +267,11 @@ func FuzzSights(f *testing.F) {
 			if s.Kind == Whole && !bytes.Equal(s.Wire, encode(s.APDU)) {
 				t.Fatalf("% X is said to be % X", s.Wire, s.APDU)
 			}
-			s.Hex(make([]trace.Mark, len(s.APDU)))
+			marked := s.APDU
+			if len(marked) == 0 {
+				marked = s.Wire
+			}
+			s.Hex(make([]trace.Mark, len(marked)))
 		}
 		if !bytes.Equal(all, stream) {
 			t.Fatalf("% X is seen as % X", stream, all)
