@@ -20,9 +20,9 @@
 //
 // The packages below: frame for the bytes on the line, apdu for the messages,
 // zvttest plays the terminal. In this one: dialogue.go is the loop that every
-// command runs in, evidence.go what is written down of it, endofday.go,
-// update.go, menu.go and logs.go are the operations, resolve.go finds out how
-// one ended that nobody saw end.
+// command runs in, evidence.go what is written down of it, tap.go what people see
+// of it, endofday.go, update.go, menu.go and logs.go are the operations, resolve.go
+// finds out how one ended that nobody saw end.
 package zvt
 
 import (
@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"terminalops/device"
+	"terminalops/device/trace"
 	"terminalops/device/zvt/apdu"
 	"terminalops/device/zvt/frame"
 )
@@ -75,6 +76,10 @@ type Options struct {
 	UpdateWait time.Duration
 	// Logger takes what a person at 3 a.m. needs; nil is nothing.
 	Logger *slog.Logger
+	// Tap takes all that goes over the line, masked, as events of Lane; nil is
+	// nothing, and costs nothing.
+	Tap  *trace.Tap
+	Lane string
 }
 
 const defaultConfig = apdu.ConfigPrintLines | apdu.ConfigIntermediateStatus | apdu.ConfigAdministrationReceipts
@@ -314,6 +319,9 @@ func (t *Terminal) open(ctx context.Context) (*dialogue, error) {
 
 func (t *Terminal) dial(ctx context.Context) (*dialogue, error) {
 	stream, err := t.o.Open(ctx)
+	if err != nil {
+		t.remark("link not opened: %v", err)
+	}
 	switch {
 	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, device.ErrBusy), errors.Is(err, device.ErrUnreachable):
@@ -326,11 +334,12 @@ func (t *Terminal) dial(ctx context.Context) (*dialogue, error) {
 
 // dialogue is one on an open link.
 func (t *Terminal) dialogue(stream frame.Stream) *dialogue {
+	t.remark("link opened")
 	var conn frame.Conn
 	if t.o.Serial {
-		conn = frame.Serial(stream, frame.SerialOptions{T1: t.o.T1, T2: t.o.T2, Baud: t.o.Baud})
+		conn = frame.Serial(stream, frame.SerialOptions{T1: t.o.T1, T2: t.o.T2, Baud: t.o.Baud, Watch: t.watch()})
 	} else {
-		conn = frame.TCP(stream, frame.TCPOptions{T3: t.o.T3})
+		conn = frame.TCP(stream, frame.TCPOptions{T3: t.o.T3, Watch: t.watch()})
 	}
 	return &dialogue{conn: conn, serial: t.o.Serial, t3: t.o.T3, t4: t.o.T4, log: t.o.Logger}
 }
@@ -348,6 +357,7 @@ func (t *Terminal) hangUp(d *dialogue) {
 	if err := d.conn.Close(); err != nil {
 		t.o.Logger.Debug("close", "error", err) // nothing depends on it
 	}
+	t.remark("link closed")
 }
 
 // drop closes the link that was kept, if there is one.
@@ -459,6 +469,7 @@ func (t *Terminal) status(ctx context.Context, d *dialogue, l *ledger, late func
 	if err != nil {
 		t.o.Logger.Warn("status not read to its end", "error", err)
 	}
+	status.SoftwareVersion = plain(status.SoftwareVersion)
 	t.learn(status)
 	return status, nil
 }
@@ -467,7 +478,7 @@ func (t *Terminal) status(ctx context.Context, d *dialogue, l *ledger, late func
 func (t *Terminal) learn(s apdu.Status) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	remember(&t.known.SoftwareVersion, s.SoftwareVersion)
+	remember(&t.known.SoftwareVersion, plain(s.SoftwareVersion))
 	tlv := s.TLV()
 	if o, ok := tlv.Find(apdu.TagDevice, apdu.TagDeviceName); ok {
 		remember(&t.known.Model, plain(o.Text(apdu.ASCII)))
@@ -476,7 +487,7 @@ func (t *Terminal) learn(s apdu.Status) {
 		remember(&t.known.SoftwareVersion, plain(o.Text(apdu.ASCII)))
 	}
 	if o, ok := tlv.Find(apdu.TagDevice, apdu.TagSerialNumber); ok {
-		remember(&t.known.SerialNumber, fmt.Sprintf("%X", o.Value))
+		remember(&t.known.SerialNumber, plain(fmt.Sprintf("%X", o.Value)))
 	}
 }
 

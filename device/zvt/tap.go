@@ -1,0 +1,109 @@
+package zvt
+
+import (
+	"fmt"
+	"time"
+
+	"terminalops/device/trace"
+	"terminalops/device/zvt/apdu"
+	"terminalops/device/zvt/frame"
+)
+
+// interpreter says what goes over a line, in hexadecimal digits and in words. What
+// it says is masked. It remembers what was asked: the answer to a Status-Enquiry
+// cannot be told from others.
+type interpreter struct{ asked apdu.Control }
+
+// read returns what a sight is for people.
+func (i *interpreter) read(s frame.Sight) (bytes, meaning string) {
+	switch s.Kind {
+	case frame.Whole:
+		bytes, meaning = s.Hex(apdu.Cover(s.APDU)), i.words(s.APDU)
+		if s.Note != "" {
+			meaning += "; " + s.Note
+		}
+	case frame.Broken:
+		bytes, meaning = s.Hex(coverBroken(s)), s.Note
+		if len(s.APDU) >= 2 { // more of it is not to be believed
+			meaning += ": " + name(apdu.Control(s.APDU[0])<<8|apdu.Control(s.APDU[1]))
+		}
+	case frame.ACK:
+		bytes, meaning = s.Hex(nil), "ACK"
+	case frame.NAK:
+		bytes, meaning = s.Hex(nil), "NAK"
+	case frame.Noise:
+		bytes, meaning = s.Hex(apdu.CoverUnknown(s.Wire)), fmt.Sprintf("no frame: %d bytes thrown away", len(s.Wire))
+	case frame.Remark:
+		meaning = s.Note
+	}
+	return bytes, trace.Mask(meaning)
+}
+
+// coverBroken covers an APDU, or the bytes where there is none yet.
+func coverBroken(s frame.Sight) []trace.Mark {
+	if len(s.APDU) == 0 {
+		return apdu.CoverUnknown(s.Wire)
+	}
+	return apdu.CoverDamaged(s.APDU)
+}
+
+// words are those for an APDU: "06 50 end-of-day: password ••••••".
+func (i *interpreter) words(b []byte) string {
+	m, err := apdu.Parse(b)
+	if m == nil {
+		return fmt.Sprintf("no message: %v", err)
+	}
+	said := m.String()
+	switch c := m.(type) {
+	case apdu.Completion:
+		if status, err := c.Status(); err == nil && i.asked == apdu.ControlStatusEnquiry {
+			said = fmt.Sprintf("%v: %v", c.Control(), status)
+		}
+	case apdu.Ack, apdu.Nack, apdu.IntermediateStatus, apdu.StatusInformation, apdu.PrintLine, apdu.PrintTextBlock:
+	default:
+		i.asked = m.Control()
+	}
+	if _, unnamed := m.(apdu.Raw); !unnamed || m.Control().String() != m.Control().Hex() {
+		said = m.Control().Hex() + " " + said
+	}
+	if err != nil {
+		said += fmt.Sprintf(" (not read to its end: %v)", err)
+	}
+	return said
+}
+
+// name is that of a message, with its bytes.
+func name(c apdu.Control) string {
+	if said := c.String(); said != c.Hex() {
+		return c.Hex() + " " + said
+	}
+	return c.Hex()
+}
+
+// watch makes events of what happens on a new link. Without a tap nobody watches.
+func (t *Terminal) watch() frame.Watch {
+	if t.o.Tap == nil {
+		return nil
+	}
+	in := new(interpreter)
+	return func(s frame.Sight) {
+		direction := trace.FromTerminal
+		switch {
+		case s.Kind == frame.Remark:
+			direction = trace.Remark
+		case s.Sent:
+			direction = trace.ToTerminal
+		}
+		bytes, meaning := in.read(s)
+		t.o.Tap.Emit(trace.Event{At: time.Now(), Lane: t.o.Lane, Direction: direction, Bytes: bytes, Meaning: meaning})
+	}
+}
+
+// remark makes an event of what happens to the link itself.
+func (t *Terminal) remark(format string, args ...any) {
+	if t.o.Tap == nil {
+		return
+	}
+	text := trace.Mask(fmt.Sprintf(format, args...))
+	t.o.Tap.Emit(trace.Event{At: time.Now(), Lane: t.o.Lane, Direction: trace.Remark, Meaning: text})
+}
