@@ -18,6 +18,8 @@
 // for a device that was plugged in again often has another name. Serial ports
 // are 8 data bits, no parity, no flow control, and are opened exclusively.
 //
+// Watch tells when a port comes and goes, and opens nothing: the cable's state.
+//
 // Deadlines bound reading and writing everywhere. Once one has passed, the
 // error is os.ErrDeadlineExceeded; a peer that hung up is io.EOF or another
 // error.
