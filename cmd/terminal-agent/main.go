@@ -10,6 +10,8 @@
 //	run.go        `run`: the agent from its parts, in the foreground
 //	supervise.go  `run --service`: under systemd, or Windows' service manager
 //	service.go    `service`: install, start, stop ...
+//	control.go    asking the agent that runs: `status`, `history`,
+//	              `operation run`, `ports` (status.go, history.go, ...)
 package main
 
 import (
@@ -53,6 +55,12 @@ Usage:
   terminal-agent config check         is the configuration right?
   terminal-agent service install      as a service of this machine; also:
                          uninstall, start, stop, restart, status
+  terminal-agent status               how the agent and its terminals are
+  terminal-agent history              the latest operations
+  terminal-agent operation run OPERATION
+                                      have one carried out: end_of_day,
+                         send_logs, check_update, open_menu
+  terminal-agent ports                serial ports, and whose they are
   terminal-agent version
 
 Without --config FILE the configuration is
@@ -70,10 +78,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	if !errors.As(err, new(logged)) {
 		fmt.Fprintln(stderr, "terminal-agent:", err)
 	}
-	if errors.As(err, new(configError)) {
+	switch {
+	case errors.As(err, new(configError)):
 		return exitConfig
+	case errors.As(err, new(unknownError)):
+		return exitUnknown
+	default:
+		return exitFailed
 	}
-	return exitFailed
 }
 
 // program is what a command has of its process.
@@ -93,6 +105,14 @@ func (p program) command(ctx context.Context, args []string) error {
 		return p.config(rest)
 	case "service":
 		return p.service(ctx, rest)
+	case "status":
+		return p.status(ctx, rest)
+	case "history":
+		return p.history(ctx, rest)
+	case "operation":
+		return p.operation(ctx, rest)
+	case "ports":
+		return p.ports(ctx, rest)
 	case "version", "--version":
 		fmt.Fprintf(p.stdout, "terminal-agent %s %s/%s %s\n", programVersion(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 		return nil
@@ -100,7 +120,7 @@ func (p program) command(ctx context.Context, args []string) error {
 		fmt.Fprintf(p.stdout, usage, defaultConfig())
 		return nil
 	default:
-		return configError{fmt.Errorf("unknown command %q; want run, config, service or version", name)}
+		return configError{fmt.Errorf("unknown command %q; want run, config, service, status, history, operation, ports or version", name)}
 	}
 }
 
@@ -125,6 +145,21 @@ func parse(flags *pflag.FlagSet, args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return configError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	return nil
+}
+
+// parseOne reads the command line of a command that takes one argument, and
+// flags.
+func parseOne(flags *pflag.FlagSet, args []string, argument string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return err
+		}
+		return configError{err}
+	}
+	if flags.NArg() != 1 {
+		return configError{fmt.Errorf("%s: want one %s, have %q", flags.Name(), argument, flags.Args())}
 	}
 	return nil
 }

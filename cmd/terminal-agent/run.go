@@ -87,6 +87,7 @@ func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *lo
 		return err
 	}
 	logger.Info("started", "version", programVersion(), "terminals", len(lanes), "state_dir", c.StateDir)
+	defer openControl(a, c.StateDir, logger)()
 	s.ready(a, c)
 	defer context.AfterFunc(ctx, s.stopping)()
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops

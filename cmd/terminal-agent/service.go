@@ -115,7 +115,7 @@ func (p program) serviceInstall(ctx context.Context, o installOptions) error {
 			return err
 		}
 		fmt.Fprintln(p.stdout, "installed already")
-	} else if err := control(ctx, definition, service.Service.Install); err != nil {
+	} else if err := controlService(ctx, definition, service.Service.Install); err != nil {
 		return err
 	}
 	if err := completeService(o); err != nil {
@@ -143,7 +143,7 @@ func (p program) serviceUninstall(ctx context.Context, _ installOptions) error {
 			return err
 		}
 	}
-	if err := control(ctx, plainDefinition(), service.Service.Uninstall); err != nil {
+	if err := controlService(ctx, plainDefinition(), service.Service.Uninstall); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "uninstalled; configuration and journal are still there")
@@ -204,7 +204,7 @@ func (p program) serviceStatus(ctx context.Context, _ installOptions) error {
 }
 
 func (p program) startAndSay(ctx context.Context) error {
-	if err := control(ctx, plainDefinition(), service.Service.Start); err != nil {
+	if err := controlService(ctx, plainDefinition(), service.Service.Start); err != nil {
 		return fmt.Errorf("%w; %s", err, whereTheLogIs)
 	}
 	state, err := awaitService(ctx)
@@ -219,7 +219,7 @@ func (p program) startAndSay(ctx context.Context) error {
 }
 
 func stopService(ctx context.Context) error {
-	return control(ctx, plainDefinition(), service.Service.Stop)
+	return controlService(ctx, plainDefinition(), service.Service.Stop)
 }
 
 // installedService is the state of a service that has to be there.
@@ -231,9 +231,9 @@ func installedService(ctx context.Context) (serviceState, error) {
 	return state, err
 }
 
-// control has the service library do something. Some of it waits for ever when
+// controlService has the service library do something. Some of it waits for ever when
 // Windows does not answer.
-func control(ctx context.Context, definition *service.Config, do func(service.Service) error) error {
+func controlService(ctx context.Context, definition *service.Config, do func(service.Service) error) error {
 	s, err := service.New(nil, definition) // the library does not run the agent
 	if err != nil {
 		return err

@@ -16,16 +16,20 @@ _terminal_agent() {
 		mapfile -t COMPREPLY < <(compgen -W "debug info warn error" -- "$current")
 		return
 		;;
-	--broker-url | --broker-username | --terminal-id | --link)
+	--broker-url | --broker-username | --terminal-id | --link | --terminal | --limit)
 		return
 		;;
 	esac
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="run config service version --help"
+		words="run config service status history operation ports version --help"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = config ]; then
 		words="init check"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = service ]; then
 		words="install uninstall start stop restart status"
+	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = operation ]; then
+		words="run"
+	elif [ "$COMP_CWORD" -eq 3 ] && [ "${COMP_WORDS[1]}" = operation ] && [[ $current != -* ]]; then
+		words="end_of_day send_logs check_update open_menu"
 	else
 		case ${COMP_WORDS[1]}:${COMP_WORDS[2]} in
 		run:*) words="$overrides --service" ;;
@@ -33,6 +37,9 @@ _terminal_agent() {
 		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --config --help" ;;
 		service:install) words="--config --help" ;;
 		service:*) words="--help" ;;
+		status:* | ports:*) words="--config --state-dir --json --help" ;;
+		history:*) words="--terminal --limit --config --state-dir --json --help" ;;
+		operation:run) words="--terminal --follow --config --state-dir --json --help" ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "${words-}" -- "$current")

@@ -1,0 +1,260 @@
+//go:build !windows
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"terminalops/agent"
+	"terminalops/device"
+	"terminalops/device/zvt/zvttest"
+	"terminalops/transport"
+	"terminalops/transport/mqtt"
+	"terminalops/transport/transporttest/brokers"
+)
+
+// patience is for everything that is awaited in real time.
+const patience = time.Minute
+
+// The real processes: an engineer types a command at the moment at which the
+// cloud's arrives, again and again. The terminal never has two dialogues, and
+// both get an outcome.
+func TestEngineerAndCloudAtTheSameMoment(t *testing.T) {
+	const rounds = 8
+	t.Parallel()
+	terminal := newSimulated(t)
+	broker := brokers.StartNATS(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "agent.toml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `state_dir = %q
+[broker]
+urls = ["tcp://%s"]
+[[terminal]]
+id = "T1"
+protocol = "zvt"
+link = "tcp:%s"
+`, filepath.Join(dir, "state"), broker, terminal.address), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cloud := newCloud(t, broker)
+	process(t, "run", "--config", file)
+	cloud.await("a hello", func() bool { return cloud.hellos > 0 })
+
+	for i := range rounds {
+		c := transport.Command{
+			OperationID: fmt.Sprint("cloud-", i), TerminalID: "T1", Operation: string(device.EndOfDay),
+			IssuedAt: transport.At(time.Now()), ExpiresAt: transport.At(time.Now().Add(time.Minute)),
+		}
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			// A process takes some 30 ms to begin: so either is the first, now and then.
+			timer := time.NewTimer(time.Duration(i) * 12 * time.Millisecond)
+			<-timer.C
+			cloud.send(transport.Commands, transport.Encode(c))
+		})
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), asAgent+"="+strings.Join([]string{"operation", "run", "end_of_day", "--json", "--config", file}, "\n"))
+		out, err := cmd.Output()
+		var r agent.Report
+		if json.Unmarshal(out, &r) != nil || r.State != transport.StateCompleted || err != nil {
+			t.Errorf("round %d: the engineer is told %s, %v", i, out, err)
+		}
+		sending.Wait()
+		for _, id := range []string{c.OperationID, r.OperationID} {
+			cloud.await("the final report of "+id, func() bool { return cloud.finals[id] != "" })
+			if state := cloud.finals[id]; state != transport.StateCompleted {
+				t.Errorf("round %d: the cloud is told that %s is %s", i, id, state)
+			}
+		}
+	}
+	terminal.check(t, 2*rounds)
+}
+
+// process is the agent in a process of its own.
+func process(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asAgent+"="+strings.Join(args, "\n"))
+	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+	})
+}
+
+// simulated is a terminal on TCP.
+type simulated struct {
+	*zvttest.Terminal
+	address string
+
+	mu    sync.Mutex
+	lines []string // what it hears and does
+}
+
+func newSimulated(t *testing.T) *simulated {
+	t.Helper()
+	s := new(simulated)
+	var err error
+	if s.Terminal, err = zvttest.New(zvttest.Options{Fast: true, Tell: func(line string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lines = append(s.lines, line)
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.address = l.Addr().String()
+	var serving sync.WaitGroup
+	line := make(chan struct{}, 1) // a terminal has one
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				line <- struct{}{}
+				defer func() { <-line }()
+				s.ServeTCP(context.Background(), conn)
+				conn.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+		s.Close()
+	})
+	return s
+}
+
+// check wants n ends of day, each of which ends before the next begins.
+func (s *simulated) check(t *testing.T, n int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	acting := false
+	for i, line := range s.lines {
+		switch {
+		case strings.HasPrefix(line, "<- end-of-day"):
+			if acting {
+				t.Fatalf("two at a time: %q", s.lines[max(i-10, 0):i+1])
+			}
+			acting = true
+		case strings.HasPrefix(line, "-> completion"), strings.HasPrefix(line, "-> abort"):
+			acting = false
+		}
+	}
+	if did := len(s.Did(zvttest.EndOfDay)); did != n {
+		t.Errorf("the terminal did %d ends of day, was asked for %d", did, n)
+	}
+	if v := s.Violations(); len(v) > 0 {
+		t.Errorf("violations: %q", v)
+	}
+}
+
+// cloud is the dispatcher's end as far as an agent can tell.
+type cloud struct {
+	t      *testing.T
+	mu     sync.Mutex
+	sender transport.Sender
+	hellos int
+	finals map[string]string // states
+	news   chan struct{}     // capacity 1
+}
+
+func newCloud(t *testing.T, broker string) *cloud {
+	c := &cloud{t: t, finals: map[string]string{}, news: make(chan struct{}, 1)}
+	end := mqtt.Cloud(mqtt.Options{URLs: []string{"tcp://" + broker}, Prefix: "terminals", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, "cloud")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- end.Run(ctx, c) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error("cloud:", err)
+		}
+	})
+	c.await("its connection", func() bool { return c.sender != nil })
+	return c
+}
+
+func (c *cloud) Connecting() []byte { return nil }
+
+func (c *cloud) Connected(ctx context.Context, s transport.Sender) {
+	c.change(func() { c.sender = s })
+	<-ctx.Done()
+}
+
+func (c *cloud) Receive(_ context.Context, m transport.Message) error {
+	switch m.Kind {
+	case transport.Hello:
+		if h, err := transport.DecodeHello(m.Payload); err == nil {
+			go c.send(transport.Welcome, transport.Encode(transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now())}))
+			c.change(func() { c.hellos++ })
+		}
+	case transport.Reports:
+		if r, err := transport.DecodeReport(m.Payload, m.TerminalID); err == nil && r.Final() {
+			c.change(func() { c.finals[r.OperationID] = r.State })
+		}
+	}
+	return nil
+}
+
+func (c *cloud) change(f func()) {
+	c.mu.Lock()
+	f()
+	c.mu.Unlock()
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+func (c *cloud) send(k transport.Kind, payload []byte) {
+	c.mu.Lock()
+	sender := c.sender
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := sender.Send(ctx, "T1", k, payload); err != nil && k == transport.Commands {
+		c.t.Error("cloud:", err)
+	}
+}
+
+// await waits until cond holds, which is called with c.mu held.
+func (c *cloud) await(what string, cond func() bool) {
+	c.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		ok := cond()
+		c.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-c.news:
+		case <-timeout.C:
+			c.t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
