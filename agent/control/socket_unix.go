@@ -75,9 +75,9 @@ func dial(ctx context.Context, stateDir string) (net.Conn, error) {
 	case err == nil:
 		return conn, nil
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w: %v", ErrNotRunning, err)
+		return nil, fmt.Errorf("%w in %s", ErrNotRunning, stateDir)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%w: %v", ErrNotPermitted, err)
+		return nil, fmt.Errorf("%w to ask the agent in %s", ErrNotPermitted, stateDir)
 	default:
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

@@ -208,9 +208,9 @@ func dial(ctx context.Context, stateDir string) (net.Conn, error) {
 		case err == nil:
 			return newPipeConn(h, name), nil
 		case errors.Is(err, windows.ERROR_FILE_NOT_FOUND):
-			return nil, fmt.Errorf("%w: control pipe: %v", ErrNotRunning, err)
+			return nil, fmt.Errorf("%w in %s", ErrNotRunning, stateDir)
 		case errors.Is(err, windows.ERROR_ACCESS_DENIED):
-			return nil, fmt.Errorf("%w: control pipe: %v", ErrNotPermitted, err)
+			return nil, fmt.Errorf("%w to ask the agent in %s", ErrNotPermitted, stateDir)
 		case !errors.Is(err, windows.ERROR_PIPE_BUSY): // all instances are taken, the next one comes
 			return nil, fmt.Errorf("control pipe: %w", err)
 		}
