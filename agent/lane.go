@@ -58,6 +58,7 @@ type lane struct {
 	hangUp     context.CancelFunc // ends the connection; the next one is made at once
 	welcomed   bool               // by the cloud, since this start
 	device     transport.Device
+	unplugged  string        // why there is no port; empty if there is, or nobody knows
 	news       bool          // presence has changed
 	detail     string        // why no commands are taken; empty if they are
 	leaving    chan struct{} // set when the agent stops; the reporter closes it after its last word

@@ -144,6 +144,9 @@ func (l *lane) presence(state string) transport.PresenceMessage {
 // describe is what is known of the terminal. l.mu is held.
 func (l *lane) describe() transport.Device {
 	d, dev := l.terminal.Describe(), l.device
+	if l.unplugged != "" {
+		dev.State, dev.Detail = transport.DeviceUnreachable, l.unplugged
+	}
 	dev.Protocol, dev.Link = d.Protocol, l.link
 	dev.Model, dev.SerialNumber, dev.SoftwareVersion = d.Model, d.SerialNumber, d.SoftwareVersion
 	return dev
