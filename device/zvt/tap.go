@@ -9,16 +9,12 @@ import (
 	"terminalops/device/zvt/frame"
 )
 
-// interpreter says what goes over a line, in hexadecimal digits and in words. What
-// it says is masked. It remembers what was asked: the answer to a Status-Enquiry
-// cannot be told from others.
-type interpreter struct{ asked apdu.Control }
-
-// read returns what a sight is for people.
-func (i *interpreter) read(s frame.Sight) (bytes, meaning string) {
+// interpret says what was seen on a line, in hexadecimal digits and in words. What it
+// says is masked.
+func interpret(s frame.Sight) (bytes, meaning string) {
 	switch s.Kind {
 	case frame.Whole:
-		bytes, meaning = s.Hex(apdu.Cover(s.APDU)), i.words(s.APDU)
+		bytes, meaning = s.Hex(apdu.Cover(s.APDU)), words(s.APDU)
 		if s.Note != "" {
 			meaning += "; " + s.Note
 		}
@@ -48,21 +44,12 @@ func coverBroken(s frame.Sight) []trace.Mark {
 }
 
 // words are those for an APDU: "06 50 end-of-day: password ••••••".
-func (i *interpreter) words(b []byte) string {
+func words(b []byte) string {
 	m, err := apdu.Parse(b)
 	if m == nil {
 		return fmt.Sprintf("no message: %v", err)
 	}
 	said := m.String()
-	switch c := m.(type) {
-	case apdu.Completion:
-		if status, err := c.Status(); err == nil && i.asked == apdu.ControlStatusEnquiry {
-			said = fmt.Sprintf("%v: %v", c.Control(), status)
-		}
-	case apdu.Ack, apdu.Nack, apdu.IntermediateStatus, apdu.StatusInformation, apdu.PrintLine, apdu.PrintTextBlock:
-	default:
-		i.asked = m.Control()
-	}
 	if _, unnamed := m.(apdu.Raw); !unnamed || m.Control().String() != m.Control().Hex() {
 		said = m.Control().Hex() + " " + said
 	}
@@ -85,7 +72,6 @@ func (t *Terminal) watch() frame.Watch {
 	if t.o.Tap == nil {
 		return nil
 	}
-	in := new(interpreter)
 	return func(s frame.Sight) {
 		direction := trace.FromTerminal
 		switch {
@@ -94,7 +80,7 @@ func (t *Terminal) watch() frame.Watch {
 		case s.Sent:
 			direction = trace.ToTerminal
 		}
-		bytes, meaning := in.read(s)
+		bytes, meaning := interpret(s)
 		t.o.Tap.Emit(trace.Event{At: time.Now(), Lane: t.o.Lane, Direction: direction, Bytes: bytes, Meaning: meaning})
 	}
 }

@@ -290,3 +290,17 @@ func describe(c Control, parts ...string) string {
 	}
 	return c.String() + ": " + strings.Join(said, ", ")
 }
+
+// Size is the size of the APDU that b begins with, as its length field tells it. It
+// is 0 while b is too short to know.
+func Size(b []byte) int {
+	switch {
+	case len(b) < 3:
+		return 0
+	case b[2] != extendedTag:
+		return 3 + int(b[2])
+	case len(b) < 5:
+		return 0
+	}
+	return 5 + int(binary.LittleEndian.Uint16(b[3:]))
+}
