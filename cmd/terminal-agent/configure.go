@@ -40,7 +40,7 @@ func (p program) configCheck(args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newLanes(c, slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := newLanes(c, nil, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	for _, t := range c.Terminals {

@@ -10,6 +10,7 @@
 //	run.go        `run`: the agent from its parts, in the foreground
 //	supervise.go  `run --service`: under systemd, or Windows' service manager
 //	service.go    `service`: install, start, stop ...
+//	decode.go     `decode`: what was recorded of a line, in words
 //	control.go    asking the agent that runs: `status`, `history`,
 //	              `operation run`, `ports` (status.go, history.go, ...)
 package main
@@ -61,6 +62,7 @@ Usage:
                                       have one carried out: end_of_day,
                          send_logs, check_update, open_menu
   terminal-agent ports                serial ports, and whose they are
+  terminal-agent decode FILE          what was recorded of a line, in words
   terminal-agent version
 
 Without --config FILE the configuration is
@@ -113,6 +115,8 @@ func (p program) command(ctx context.Context, args []string) error {
 		return p.operation(ctx, rest)
 	case "ports":
 		return p.ports(ctx, rest)
+	case "decode":
+		return p.decode(rest)
 	case "version", "--version":
 		fmt.Fprintf(p.stdout, "terminal-agent %s %s/%s %s\n", programVersion(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 		return nil
@@ -120,7 +124,7 @@ func (p program) command(ctx context.Context, args []string) error {
 		fmt.Fprintf(p.stdout, usage, defaultConfig())
 		return nil
 	default:
-		return configError{fmt.Errorf("unknown command %q; want run, config, service, status, history, operation, ports or version", name)}
+		return configError{fmt.Errorf("unknown command %q; want run, config, service, status, history, operation, ports, decode or version", name)}
 	}
 }
 

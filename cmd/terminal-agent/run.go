@@ -13,6 +13,7 @@ import (
 	"terminalops/agent"
 	"terminalops/device"
 	"terminalops/device/link"
+	"terminalops/device/trace"
 	"terminalops/device/zvt"
 	"terminalops/device/zvt/frame"
 	"terminalops/transport/mqtt"
@@ -47,6 +48,10 @@ type supervisor interface {
 	dead()
 }
 
+// keptTrace is how much of what went over each line is kept, in bytes: an end of
+// day or two.
+const keptTrace = 512 << 10
+
 // serve is the agent's life.
 func serve(ctx context.Context, from *source, s supervisor) error {
 	latest := new(logTail)
@@ -67,7 +72,8 @@ func serve(ctx context.Context, from *source, s supervisor) error {
 }
 
 func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *logTail, s supervisor) error {
-	lanes, err := newLanes(c, logger)
+	tap := trace.NewTap(keptTrace)
+	lanes, err := newLanes(c, tap, logger)
 	if err != nil {
 		return err
 	}
@@ -145,10 +151,11 @@ func (console) patience() time.Duration     { return 0 }
 func (console) alive()                      {}
 func (console) dead()                       {}
 
-// newLanes builds the terminals of the configuration.
-func newLanes(c *config, logger *slog.Logger) (lanes []agent.Lane, err error) {
+// newLanes builds the terminals of the configuration. The tap, which may be nil,
+// sees their lines.
+func newLanes(c *config, tap *trace.Tap, logger *slog.Logger) (lanes []agent.Lane, err error) {
 	for _, t := range c.Terminals {
-		lane, err := newLane(c, t, logger)
+		lane, err := newLane(c, t, tap, logger)
 		if err != nil {
 			return nil, configError{fmt.Errorf("terminal %s: %w", t.ID, err)}
 		}
@@ -158,7 +165,7 @@ func newLanes(c *config, logger *slog.Logger) (lanes []agent.Lane, err error) {
 }
 
 // newLane builds one terminal from its part of the configuration.
-func newLane(c *config, t terminalConfig, logger *slog.Logger) (agent.Lane, error) {
+func newLane(c *config, t terminalConfig, tap *trace.Tap, logger *slog.Logger) (agent.Lane, error) {
 	broker, err := brokerOptions(c.Broker, t, logger)
 	if err != nil {
 		return agent.Lane{}, err
@@ -182,6 +189,8 @@ func newLane(c *config, t terminalConfig, logger *slog.Logger) (agent.Lane, erro
 		Receipt:    t.ZVT.Receipt,
 		Location:   t.location,
 		Logger:     logger.With("terminal", t.ID),
+		Tap:        tap,
+		Lane:       t.ID,
 	})
 	if err != nil {
 		return agent.Lane{}, err

@@ -99,7 +99,7 @@ func (p program) serviceInstall(ctx context.Context, o installOptions) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newLanes(c, slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := newLanes(c, nil, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	exe, err := os.Executable()

@@ -21,7 +21,7 @@ _terminal_agent() {
 		;;
 	esac
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="run config service status history operation ports version --help"
+		words="run config service status history operation ports decode version --help"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = config ]; then
 		words="init check"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = service ]; then
@@ -30,13 +30,16 @@ _terminal_agent() {
 		words="run"
 	elif [ "$COMP_CWORD" -eq 3 ] && [ "${COMP_WORDS[1]}" = operation ] && [[ $current != -* ]]; then
 		words="end_of_day send_logs check_update open_menu"
+	elif [ "${COMP_WORDS[1]}" = decode ] && [[ $current != -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -f -- "$current")
+		return
 	else
 		case ${COMP_WORDS[1]}:${COMP_WORDS[2]} in
 		run:*) words="$overrides --service" ;;
 		config:check) words=$overrides ;;
 		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --config --help" ;;
 		service:install) words="--config --help" ;;
-		service:*) words="--help" ;;
+		service:* | decode:*) words="--help" ;;
 		status:* | ports:*) words="--config --state-dir --json --help" ;;
 		history:*) words="--terminal --limit --config --state-dir --json --help" ;;
 		operation:run) words="--terminal --follow --config --state-dir --json --help" ;;

@@ -1,6 +1,6 @@
 # fish completion for terminal-agent
 
-set -l none "not __fish_seen_subcommand_from run config service status history operation ports version"
+set -l none "not __fish_seen_subcommand_from run config service status history operation ports decode version"
 set -l run "__fish_seen_subcommand_from run; and not __fish_seen_subcommand_from operation"
 set -l config "__fish_seen_subcommand_from config"
 set -l init "__fish_seen_subcommand_from config; and __fish_seen_subcommand_from init"
@@ -18,9 +18,12 @@ complete -c terminal-agent -n "$none" -a status -d "how the agent and its termin
 complete -c terminal-agent -n "$none" -a history -d "the latest operations"
 complete -c terminal-agent -n "$none" -a operation -d "have one carried out"
 complete -c terminal-agent -n "$none" -a ports -d "serial ports, and whose they are"
+complete -c terminal-agent -n "$none" -a decode -d "explain a capture"
 complete -c terminal-agent -n "$none" -a version -d "print the version"
 complete -c terminal-agent -n "__fish_seen_subcommand_from config; and not __fish_seen_subcommand_from init check" -a "init check"
 complete -c terminal-agent -n "__fish_seen_subcommand_from service; and not __fish_seen_subcommand_from install uninstall start stop restart status" -a "install uninstall start stop restart status"
+
+complete -c terminal-agent -n "__fish_seen_subcommand_from decode" -F
 
 complete -c terminal-agent -l help -d "tell more"
 complete -c terminal-agent -n "$install; or $run; or $config" -l config -r -F -d "configuration file"
