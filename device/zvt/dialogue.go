@@ -66,6 +66,7 @@ type dialogue struct {
 	acted        bool // the acting command went out on it
 	acknowledged bool // and the line has acknowledged it: 84 xx answers it
 	probes       int  // how often Resolve has asked on it what happened
+	ends         int  // of dialogues that were not ours, which we have answered
 }
 
 // exchange is a command and who listens while it runs.
@@ -103,12 +104,64 @@ type stance struct {
 	patience     time.Duration // until the first message
 }
 
-// ask has a command carried out that may be repeated.
+// ask has a command carried out that may be repeated. It is, if the terminal
+// said the end of an earlier dialogue in place of an answer: it was still in that
+// one, and has not taken the command.
 func (d *dialogue) ask(ctx context.Context, x exchange) (apdu.Message, error) {
+	ends := d.ends
 	if err := d.conn.WriteAPDU(ctx, x.command.Marshal()); err != nil {
 		return nil, fmt.Errorf("%v: %w", x, err)
 	}
-	return d.follow(ctx, x, stance{acknowledged: true, patience: d.t3})
+	m, err := d.follow(ctx, x, stance{acknowledged: true, patience: d.t3})
+	if errors.Is(err, errNoAnswer) && d.ends > ends && x.late == nil {
+		if err := d.drain(ctx); err != nil {
+			return nil, fmt.Errorf("%v: %w", x, err)
+		}
+		if err := d.conn.WriteAPDU(ctx, x.command.Marshal()); err != nil {
+			return nil, fmt.Errorf("%v: %w", x, err)
+		}
+		return d.follow(ctx, x, stance{acknowledged: true, patience: d.t3})
+	}
+	return m, err
+}
+
+// A terminal whose ECR has lost its power in mid-dialogue waits for an answer to
+// 06 0F or 06 1E. It repeats them (zvt.md 5.1) and takes no command meanwhile.
+// So an end that nobody has asked for is answered, whoever was to do it. Nothing
+// else is: a 04 0F that nobody answers makes the terminal reverse a payment
+// ([S15] 3.1.1), and if the till is gone, so it should. (Our decision.)
+//
+// A terminal that has given up waiting takes such an answer for an unknown command
+// and says 84 83 (zvt.md 5.1). That is no answer to what we ask next.
+
+// answerEnd answers m if it is the end of a dialogue.
+func (d *dialogue) answerEnd(ctx context.Context, m apdu.Message) (isEnd bool, err error) {
+	switch m.(type) {
+	case apdu.Completion, apdu.Abort:
+		d.log.Info("the end of a dialogue that its ECR has left", "message", m)
+		d.ends++
+		return true, d.answer(ctx, m, time.Now())
+	}
+	return false, nil
+}
+
+// awaitEnd waits for the end of a dialogue that its ECR has left, as long as a
+// terminal takes to repeat it, and answers it.
+func (d *dialogue) awaitEnd(ctx context.Context) (came bool, err error) {
+	for until := time.Now().Add(d.t3 + d.t3/5); ; {
+		m, err := d.read(ctx, until)
+		switch {
+		case errors.Is(err, errSilence):
+			return false, nil
+		case err != nil:
+			return false, err
+		}
+		switch m.(type) {
+		case apdu.Ack, apdu.Nack:
+			continue // strays
+		}
+		return d.answerEnd(ctx, m)
+	}
 }
 
 // follow listens to the terminal and answers it until the exchange ends. It
@@ -119,6 +172,7 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 	if x.command != nil {
 		d.told = 0
 	}
+	orphans := -d.ends // answers of ours that the terminal may not have waited for
 	until := time.Now().Add(s.patience)
 	for {
 		m, err := d.read(ctx, until)
@@ -142,7 +196,10 @@ func (d *dialogue) follow(ctx context.Context, x exchange, s stance) (apdu.Messa
 			}
 			continue
 		case apdu.Nack:
-			if taken || !s.acknowledged {
+			if orphan := orphans+d.ends > 0; taken || !s.acknowledged || orphan {
+				if orphan {
+					orphans--
+				}
 				d.log.Debug("stray answer ignored", "during", x, "message", m)
 				continue
 			}
@@ -167,6 +224,7 @@ func (d *dialogue) take(ctx context.Context, x exchange, m apdu.Message, taken b
 	switch {
 	case completed && !taken:
 		d.log.Warn("completion without an acknowledgement before it", "during", x)
+		d.ends++
 	case x.late != nil && !taken && !aborted:
 		x.late(m)
 		err = errStillTalking

@@ -270,6 +270,11 @@ func (t *Terminal) repeatTotals(ctx context.Context, d *dialogue, l *ledger, p d
 	return nil
 }
 
+// lacksTotals: the end of day is done, and nobody has heard its totals.
+func (a account) lacksTotals() bool {
+	return a.totals == nil && a.repeated == nil && a.negative == nil && a.completed != nil && a.completed.code() == apdu.CodeOK
+}
+
 // askedFor is how long a terminal may be silent while it repeats totals for an
 // end of day that is done. The report waits for it.
 const askedFor = 3 * time.Second
@@ -277,14 +282,14 @@ const askedFor = 3 * time.Second
 // askTotals asks for the totals of an end of day that is done and whose 04 0F did
 // not come: of a bad line, or the terminal has none. Nothing depends on it but
 // the numbers in the report, so it is asked once, in the way that prints nothing.
-func (t *Terminal) askTotals(ctx context.Context, d *dialogue, l *ledger, before *totals) {
+// now is by the clock of the evidence.
+func (t *Terminal) askTotals(ctx context.Context, d *dialogue, l *ledger, before *totals, now time.Time) {
 	a := l.account()
-	if a.totals != nil || a.negative != nil || a.completed == nil || a.completed.code() != apdu.CodeOK {
+	if !a.lacksTotals() {
 		return
 	}
 	fields := apdu.Fields{apdu.ServiceByte(apdu.RepeatStatusInformation | apdu.RepeatNoPrint)}
 	said, err := t.repeat(ctx, d, exchange{command: apdu.RepeatReceipt{Password: t.password, Fields: fields}, limit: askedFor})
-	now := a.acceptedAt.Add(time.Since(l.taken))
 	switch {
 	case err != nil:
 		d.log.Info("an end of day without totals", "why", err)

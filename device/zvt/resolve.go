@@ -34,8 +34,13 @@ const maxProbes = 5
 func (t *Terminal) Resolve(ctx context.Context, r device.Request, p device.Past, w device.Witness) (device.Outcome, error) {
 	l := t.ledger(r.Operation, w, p.Evidence)
 	if outcome, known := t.outcome(l); known {
-		if !outcome.Attend {
-			t.drop()
+		if outcome.Attend {
+			return outcome, nil
+		}
+		t.drop()
+		if r.Operation == device.EndOfDay && l.account().lacksTotals() && !p.GiveUp {
+			t.askTotalsLate(ctx, l, p)
+			outcome, _ = t.outcome(l)
 		}
 		return outcome, nil
 	}
@@ -62,12 +67,35 @@ func (t *Terminal) Resolve(ctx context.Context, r device.Request, p device.Past,
 	return outcome, nil
 }
 
+// askTotalsLate asks for the totals of an end of day whose end is in the evidence
+// without them: a crash came before they were asked for. It is tried once. The
+// outcome does not depend on it, and is not held back for it.
+func (t *Terminal) askTotalsLate(ctx context.Context, l *ledger, p device.Past) {
+	began := time.Now()
+	d, err := t.open(ctx)
+	if err != nil {
+		t.o.Logger.Info("an end of day without totals", "why", err)
+		return
+	}
+	defer t.hangUp(d)
+	if _, err := t.prepare(ctx, d, l, nil); err != nil {
+		t.o.Logger.Info("an end of day without totals", "why", err)
+		return
+	}
+	t.askTotals(ctx, d, l, readMark(p).Last, p.Now.Add(time.Since(began)))
+}
+
 // resolve does steps 2 to 5 on an open link.
 func (t *Terminal) resolve(ctx context.Context, d *dialogue, l *ledger, r device.Request, p device.Past) (device.Outcome, error) {
+	began := time.Now()
 	if err := t.listen(ctx, d, l, p); err != nil {
 		return device.Outcome{}, err
 	}
 	if outcome, known := t.outcome(l); known {
+		if r.Operation == device.EndOfDay {
+			// 06 0F may be all that is still repeated; 04 0F was said to nobody.
+			t.askTotals(ctx, d, l, readMark(p).Last, p.Now.Add(time.Since(began)))
+		}
 		return outcome, nil
 	}
 	if err := d.drain(ctx); err != nil {

@@ -292,6 +292,7 @@ func TestStrays(t *testing.T) {
 // Frames on a serial line (zvt.md 1.3 and 4.0).
 const (
 	serialAck          = "10 02 80 00 00 10 03 F5 1F"
+	serialNotPossible  = "10 02 84 83 00 10 03 91 8E"
 	serialRegistration = "10 02 06 00 15 00 00 00 8C 09 78 06 0D 26 04 0A 02 06 D3 12 01 40 1A 02 04 00 10 03 E8 74"
 	serialEnquiry      = "10 02 05 01 03 00 00 00 10 03 DF DB"
 	serialReady        = "10 02 06 0F 0B F0 F0 F7 32 2E 31 34 2E 31 35 00 10 03 B1 11"
@@ -326,14 +327,16 @@ func TestStraysOnASerialLine(t *testing.T) {
 		}
 	}, func(p *peer) {
 		p.says(serialAck + serialComplete) // the end of something earlier
-		p.hears("06 06")
+		p.hears("06 06 " + serialAck)
+		p.says("06 " + serialNotPossible) // it waits for no answer
+		p.hears("06")
 		p.carries(serialRegistration)
 		p.tellsSerial(serialComplete)
 		p.carries(serialEnquiry)
 		p.tellsSerial(serialReady)
 		p.hears(serialEndOfDay)
 		time.Sleep(6 * time.Second) // past T2
-		p.says("10 02 84 83 00 10 03 91 8E")
+		p.says(serialNotPossible)
 		p.hears("06")
 		p.hearsNothing(4 * time.Second) // until T3: above all no second 06 50
 	})
@@ -361,7 +364,7 @@ func TestBusyBefore(t *testing.T) {
 // or after a restart.
 func TestStrayRefusal(t *testing.T) {
 	refuses := func(p *peer) {
-		p.says("10 02 84 83 00 10 03 91 8E")
+		p.says(serialNotPossible)
 		p.hears("06")
 		p.hears(serialRegistration)
 	}
@@ -432,6 +435,34 @@ func TestLateTotals(t *testing.T) {
 		time.Sleep(time.Second)
 		p.hears(registration) // to which it says nothing
 		time.Sleep(20 * time.Second)
+		p.tells(totals)
+		p.tells(complete)
+	})
+}
+
+// TestLateEndWithoutTotals: what Resolve hears is the end alone; the 04 0F was said
+// while nobody was there. It is asked for, as after an end that was seen.
+func TestLateEndWithoutTotals(t *testing.T) {
+	e := &entry{}
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		at(t, "2021-03-31 10:59:30")
+		if _, err := execute(t, z, device.EndOfDay, e); err == nil {
+			t.Fatal("want in doubt")
+		}
+		o, err := resolve(t, z, device.EndOfDay, e)
+		if err != nil || o.Failure != nil {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		if amount := totalsOf(t, ending{outcome: o}).PurchasesAmount; amount == nil || *amount != 2600 {
+			t.Errorf("amount %v, want 2600", amount)
+		}
+	}, func(p *peer) {
+		p.accepts(endOfDay)
+		p.hearsNothing(180 * time.Second)
+		time.Sleep(time.Second)
+		p.tells(complete)
+		p.hears(repeatLast)
+		p.says(ack)
 		p.tells(totals)
 		p.tells(complete)
 	})

@@ -27,6 +27,7 @@ type world struct {
 	adapter  *zvt.Terminal
 	cut      func(frame.Stream) frame.Stream // around the adapter's end; nil: none
 	absent   func() bool                     // reports whether the port is gone
+	wire     *wire                           // the one link there is; nil: a new one each time
 	serving  sync.WaitGroup
 	stop     context.CancelFunc
 	ctx      context.Context
@@ -73,8 +74,11 @@ func (w *world) dial(context.Context) (frame.Stream, error) {
 	if w.absent != nil && w.absent() {
 		return nil, errors.New("no such device")
 	}
-	ours, theirs := cable()
 	w.opened++
+	if w.wire != nil {
+		return w.wire.open(), nil
+	}
+	ours, theirs := cable()
 	w.open++
 	serve := w.pt.ServeTCP
 	if w.serial {

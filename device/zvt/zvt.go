@@ -187,6 +187,11 @@ func (t *Terminal) Execute(ctx context.Context, r device.Request, w device.Witne
 // perform carries out an operation on an open link.
 func (t *Terminal) perform(ctx context.Context, d *dialogue, l *ledger, r device.Request) (device.Outcome, error) {
 	status, err := t.prepare(ctx, d, l, nil)
+	if errors.Is(err, device.ErrBusy) && d.serial {
+		if came, _ := d.awaitEnd(ctx); came && d.drain(ctx) == nil {
+			status, err = t.prepare(ctx, d, l, nil)
+		}
+	}
 	if no := (*refusal)(nil); errors.As(err, &no) {
 		return device.Outcome{Failure: refused(no.code)}, nil
 	}
@@ -198,7 +203,7 @@ func (t *Terminal) perform(ctx context.Context, d *dialogue, l *ledger, r device
 		err = t.act(ctx, d, l, mark{Last: t.lastEndOfDay}, exchange{command: apdu.EndOfDay{Password: t.password}})
 		if err == nil {
 			d.linger(ctx, l)
-			t.askTotals(ctx, d, l, t.lastEndOfDay)
+			t.askTotals(ctx, d, l, t.lastEndOfDay, l.account().acceptedAt.Add(time.Since(l.taken)))
 		}
 	case device.CheckUpdate:
 		err = t.act(ctx, d, l, mark{Version: status.SoftwareVersion}, exchange{command: apdu.SoftwareUpdate{}})
@@ -350,8 +355,22 @@ func (d *dialogue) drain(ctx context.Context) error {
 	if !d.serial && d.probes == 0 {
 		return nil
 	}
-	return d.conn.Drain(ctx)
+	for range maxEnds {
+		last, err := d.conn.Drain(ctx)
+		if err != nil || last == nil {
+			return err
+		}
+		m, _ := apdu.Parse(last) // as far as it can be read
+		if isEnd, err := d.answerEnd(ctx, m); err != nil || !isEnd {
+			return err
+		}
+	}
+	return nil
 }
+
+// maxEnds is how often a terminal may repeat its end and be answered, before a
+// new command is tried all the same.
+const maxEnds = 4
 
 func (t *Terminal) hangUp(d *dialogue) {
 	if err := d.conn.Close(); err != nil {

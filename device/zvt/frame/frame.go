@@ -69,8 +69,8 @@ type Conn interface {
 	// Drain throws away what the other end still says (acknowledged, or it
 	// would be said again) and what has not been read, until the line is
 	// silent. For the ECR before a new command (zvt.md 5.1). What comes after
-	// it counts as new.
-	Drain(ctx context.Context) error
+	// it counts as new. It returns the last APDU of these; nil if there was none.
+	Drain(ctx context.Context) (last []byte, err error)
 
 	// Close closes the stream.
 	Close() error

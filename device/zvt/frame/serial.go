@@ -374,21 +374,24 @@ func (c *SerialConn) hold(apdu []byte) {
 }
 
 // Drain implements Conn.
-func (c *SerialConn) Drain(ctx context.Context) error {
+func (c *SerialConn) Drain(ctx context.Context) (last []byte, err error) {
 	defer c.watch(ctx)()
+	if n := len(c.held); n > 0 {
+		last = c.held[n-1]
+	}
 	acknowledge := func() {
 		for sig := c.scan(); sig != none; sig = c.scan() {
 			if sig == gotFrame {
-				c.accept(ctx)
+				last = c.accept(ctx)
 			}
 		}
 	}
 	if err := c.awaitSilence(ctx, acknowledge); err != nil {
-		return fmt.Errorf("drain: %w", err)
+		return nil, fmt.Errorf("drain: %w", err)
 	}
 	c.silence()
 	c.held, c.last = nil, nil
-	return nil
+	return last, nil
 }
 
 // awaitSilence returns when nothing has come for T1. heard is called for what

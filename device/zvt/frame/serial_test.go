@@ -269,7 +269,7 @@ func TestReadBabble(t *testing.T) {
 				if n := cap(c.dec.apdu) + cap(c.in); n > 4*maxAPDU {
 					t.Errorf("holds %d bytes", n)
 				}
-				wantErr(t, c.Drain(t.Context()), ErrMalformed)
+				wantDrain(t, c, nil, ErrMalformed)
 				c.Close()
 				wait()
 				p.close()
@@ -558,7 +558,7 @@ func TestDrain(t *testing.T) {
 	}, func(t *testing.T, c *SerialConn) {
 		wantAPDU(t, c, printLine)
 		start := time.Now()
-		wantErr(t, c.Drain(t.Context()))
+		wantDrain(t, c, negative)
 		wantElapsed(t, start, 4*t1-3)
 		wantErr(t, c.WriteAPDU(t.Context(), status))
 	})
@@ -575,7 +575,7 @@ func TestDrainForgets(t *testing.T) {
 		p.hears(ackByte)
 	}, func(t *testing.T, c *SerialConn) {
 		wantErr(t, c.WriteAPDU(t.Context(), status))
-		wantErr(t, c.Drain(t.Context()))
+		wantDrain(t, c, printLine)
 		start := time.Now()
 		wantAPDU(t, c, printLine)
 		wantElapsed(t, start, time.Second-t1)

@@ -105,16 +105,17 @@ const (
 )
 
 // Drain implements Conn.
-func (c *TCPConn) Drain(ctx context.Context) error {
+func (c *TCPConn) Drain(ctx context.Context) (last []byte, err error) {
 	defer c.watch(ctx)()
 	for limit := time.Now().Add(drainLimit); time.Now().Before(limit); {
-		_, err := c.next(ctx, time.Now().Add(drainPause))
+		b, err := c.next(ctx, time.Now().Add(drainPause))
 		if errors.Is(err, errSilence) {
-			return nil
+			return last, nil
 		}
 		if err != nil {
-			return fmt.Errorf("drain: %w", err)
+			return nil, fmt.Errorf("drain: %w", err)
 		}
+		last = b
 	}
-	return fmt.Errorf("drain: %w: still talking after %v", ErrMalformed, drainLimit)
+	return nil, fmt.Errorf("drain: %w: still talking after %v", ErrMalformed, drainLimit)
 }

@@ -221,3 +221,13 @@ func wantNothing(t *testing.T, c Conn) {
 	}
 	wantErr(t, err, context.DeadlineExceeded)
 }
+
+// wantDrain drains, and wants the last APDU of what is thrown away.
+func wantDrain(t *testing.T, c Conn, last []byte, want ...error) {
+	t.Helper()
+	have, err := c.Drain(t.Context())
+	wantErr(t, err, want...)
+	if err == nil && last != nil && !bytes.Equal(have, last) {
+		t.Errorf("drained % X, want % X", have, last)
+	}
+}

@@ -16,6 +16,11 @@ const (
 	t4 = 3 * time.Minute // from 04 FF and 04 0F to the next
 )
 
+// lateness is how long after T3 an answer is still taken for the one that was
+// due then: recorded were up to 0.8 s (zvt.md 5.1). Later, nobody can tell which
+// of our messages it answers.
+const lateness = time.Second
+
 // lastTries is how often a terminal sends its last message when nobody answers
 // it (zvt.md 5.1).
 const lastTries = 3
@@ -44,6 +49,8 @@ type session struct {
 	master   bool           // it was accepted
 	since    time.Time      // start of T4
 	owed     int            // messages that were not answered in time
+	lapsed   time.Time      // when the last of them was due
+	excused  bool           // the ECR cannot know that we are master
 	copies   []apdu.Message // commands that a naive terminal has yet to carry out
 }
 
@@ -170,6 +177,7 @@ func (s *session) carryOut(ctx context.Context, m apdu.Message) {
 	}
 	s.t.o.Tell("<- " + m.String())
 	s.check(m)
+	s.owed = 0 // who commands answers nothing older any more
 	s.command, s.over, s.master = m, false, false
 	s.began, s.since = time.Now(), time.Now()
 	s.restarts = s.t.restarted()
@@ -229,7 +237,9 @@ func (s *session) tell(ctx context.Context, m apdu.Message) {
 	if isLast(m) && s.line != nil {
 		tries = lastTries
 	}
+	owed := s.owed
 	for range tries {
+		s.owed = min(s.owed, owed) // an answer to a copy answers its original
 		arrived := s.write(ctx, m)
 		if m.Control() == apdu.ControlIntermediateStatus || m.Control() == apdu.ControlStatusInformation {
 			s.since = time.Now()
@@ -240,6 +250,7 @@ func (s *session) tell(ctx context.Context, m apdu.Message) {
 		s.outOfStep("no answer to %s %v within %v", m.Control().Hex(), m.Control(), t3)
 		if !s.deceived() {
 			s.owed++
+			s.lapsed = time.Now()
 		}
 	}
 	if s.line == nil {
@@ -259,7 +270,7 @@ func (s *session) answered(ctx context.Context, m apdu.Message) bool {
 		case nil:
 			return s.gone != nil || ctx.Err() != nil
 		case apdu.Ack:
-			if s.owed == 0 {
+			if s.owed == 0 || time.Since(s.lapsed) >= lateness {
 				return true
 			}
 			s.stray(ctx, got)
@@ -267,13 +278,24 @@ func (s *session) answered(ctx context.Context, m apdu.Message) bool {
 			s.refused(m, got)
 			return true
 		default:
-			s.interrupted(ctx, got)
+			s.begunAnew(ctx, got)
 			if s.over {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// begunAnew deals with a command in place of an answer. An ECR whose power was
+// cut cannot know that one is owed; it finds out by asking, not by acting.
+func (s *session) begunAnew(ctx context.Context, m apdu.Message) {
+	switch m.(type) {
+	case apdu.Registration, apdu.StatusEnquiry:
+		s.excused = true
+		defer func() { s.excused = false }()
+	}
+	s.interrupted(ctx, m)
 }
 
 // refused records a negative answer. Only whole commands that an ECR does not
@@ -303,7 +325,7 @@ func (s *session) interrupted(ctx context.Context, m apdu.Message) {
 	}
 	s.t.o.Tell("<- " + m.String())
 	s.check(m)
-	if s.master && time.Since(s.since) < t4 {
+	if s.master && time.Since(s.since) < t4 && !s.excused {
 		s.outOfStep("%s %v during %v: the terminal is master", m.Control().Hex(), m.Control(), s.command.Control())
 	}
 	if m.Control() == apdu.ControlAbortCommand {
