@@ -296,9 +296,14 @@ func TestLocalOvertookACommand(t *testing.T) {
 func TestLocalIsNotAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := memory(t)
+		w.start()
+		w.wantNext() // a cloud that welcomes
+		w.end()
+		w.cloud.mu.Lock()
 		w.cloud.deaf = true
+		w.cloud.mu.Unlock()
 		w.device.Set(slowly)
-		w.startAlone()
+		w.start()
 		first := w.ask()
 		second := w.ask()
 		time.Sleep(time.Second)
@@ -312,7 +317,7 @@ func TestLocalIsNotAbandoned(t *testing.T) {
 		w.wantEnd(first, "COMPLETED")
 		w.wantEnd(second, "COMPLETED")
 		w.wantFinal(second, "COMPLETED")
-		w.wantActs(2)
+		w.wantActs(3)
 	})
 }
 
