@@ -52,7 +52,7 @@ func controllable() error {
 // queryService asks systemd.
 func queryService(ctx context.Context) (serviceState, error) {
 	cmd := exec.CommandContext(ctx, "systemctl", "show", unitName,
-		"--property=LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,UnitFileState,ConditionResult")
+		"--property=LoadState,ActiveState,SubState,Result,ExecMainStatus,StatusText,UnitFileState,ConditionResult,ConditionTimestampMonotonic")
 	out, err := cmd.Output()
 	if err != nil {
 		return serviceState{}, fmt.Errorf("systemctl show: %w", err)
@@ -94,7 +94,7 @@ func describeUnit(p map[string]string) serviceState {
 		if p["ExecMainStatus"] == strconv.Itoa(exitConfig) {
 			state.words = "failed: the configuration is wrong"
 		}
-	case p["ConditionResult"] == "no":
+	case p["ConditionResult"] == "no" && p["ConditionTimestampMonotonic"] != "0": // it was looked at
 		state.words = "stopped: there is no configuration; `terminal-agent config init` writes one"
 	default:
 		state.words = "stopped"

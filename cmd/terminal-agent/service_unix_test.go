@@ -76,7 +76,8 @@ func TestDescribeUnit(t *testing.T) {
 		{"LoadState=loaded ActiveState=activating SubState=auto-restart UnitFileState=enabled", serviceState{installed: true, running: true, words: "activating (auto-restart)"}},
 		{"LoadState=loaded ActiveState=failed Result=exit-code ExecMainStatus=78", serviceState{installed: true, words: "failed: the configuration is wrong"}},
 		{"LoadState=loaded ActiveState=failed Result=watchdog ExecMainStatus=6", serviceState{installed: true, words: "failed (watchdog, exit code 6)"}},
-		{"LoadState=loaded ActiveState=inactive ConditionResult=no", serviceState{installed: true, words: "stopped: there is no configuration; `terminal-agent config init` writes one"}},
+		{"LoadState=loaded ActiveState=inactive ConditionResult=no ConditionTimestampMonotonic=0", serviceState{installed: true, words: "stopped"}},
+		{"LoadState=loaded ActiveState=inactive ConditionResult=no ConditionTimestampMonotonic=5061", serviceState{installed: true, words: "stopped: there is no configuration; `terminal-agent config init` writes one"}},
 		{"LoadState=loaded ActiveState=inactive ConditionResult=yes UnitFileState=disabled", serviceState{installed: true, words: "stopped; does not start with the machine: systemctl enable terminal-agent"}},
 	}
 	for _, tt := range tests {
