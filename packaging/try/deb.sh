@@ -283,6 +283,52 @@ apt_get() {
 	guest env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes "$1" terminal-agent >"$work/said" 2>&1 || fail "apt-get $1: $(cat "$work/said")"
 }
 
+from_archive() {
+	local archive=$work/archive
+	chapter "Without a package: the tar.gz, and service install"
+	mkdir "$archive"
+	tar -C "$archive" --strip-components=1 -xzf "$(the_archive)"
+	install -m 0755 "$archive/terminal-agent" "$root/usr/local/bin/terminal-agent"
+	service 78 "config init. writes one" install
+	guest terminal-agent config init --terminal-id "$terminal" --broker-url "$broker" --link "serial:$(port_of "$terminal")" | quote
+	service 1 "not installed" status
+	service 1 "not installed" start
+	service 0 "^installed: /usr/local/bin/terminal-agent" install
+	service 0 "^installed already" install
+	expect "the configuration's owner and mode" "root:terminal-agent 640" "$(guest stat -c '%U:%G %a' "$config")"
+	service 1 "stopped" status
+	service 0 "^running" start
+	service 0 "^running already" start
+	service 0 "^running" status
+	expect_match "only root may" "only root" "$(guest setpriv --reuid=65534 --clear-groups terminal-agent service stop 2>&1 || true)"
+	switch_on "$terminal" --fast
+	ask_end_of_day "$terminal"
+	expect_closed "$terminal" 60 1
+	service 0 "^running" restart
+	service 0 "^stopped" stop
+	service 0 "^stopped already" stop
+	service 0 "^uninstalled" uninstall
+	service 0 "^not installed" uninstall
+	expect "the unit" not-found "$(property LoadState)"
+	expect "the journal is there" /var/lib/terminal-agent/journal.db "$(guest ls /var/lib/terminal-agent/journal.db)"
+}
+
+# service EXIT-CODE PATTERN COMMAND: terminal-agent service, what it says and how
+# it ends.
+service() {
+	local code=0
+	guest terminal-agent service "$3" >"$work/said" 2>&1 || code=$?
+	expect "service $3 ends with" "$1" "$code"
+	expect_match "and says: $(head -n 1 "$work/said")" "$2" "$(cat "$work/said")"
+}
+
+the_archive() {
+	local found
+	found=$(find "$checkout/dist" -name 'terminal-agent_*_linux_amd64.tar.gz' 2>/dev/null | head -n 1)
+	[ -f "$found" ] || cannot "missing: dist/terminal-agent_*_linux_amd64.tar.gz (make packages)"
+	echo "$found"
+}
+
 checked() {
 	local said
 	chapter "lintian"
@@ -306,6 +352,7 @@ inside() {
 	stopped
 	removed
 	purged
+	from_archive
 	checked
 	summary
 }
@@ -316,6 +363,7 @@ outside() {
 		curl curl jq jq pgrep procps dpkg-deb dpkg lintian lintian
 	need_programs
 	the_deb >/dev/null
+	the_archive >/dev/null
 	debian >/dev/null
 	try_in_own_world "${BASH_SOURCE[0]}" inside
 }
