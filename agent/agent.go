@@ -49,6 +49,9 @@ type Lane struct {
 	Link     string // as configured, for presence
 	Terminal device.Terminal
 	End      transport.End
+	// Working is called with the id of the operation that Terminal works on from
+	// now on; empty: none. Default: nobody wants to know.
+	Working func(operationID string)
 }
 
 // Agent is the engine: it takes commands, has terminals carry them out, and
@@ -125,10 +128,14 @@ func (a *Agent) load() error {
 
 func (a *Agent) newLane(lo Lane) *lane {
 	o := a.options
+	if lo.Working == nil {
+		lo.Working = func(string) {}
+	}
 	return &lane{
 		id:           lo.ID,
 		link:         lo.Link,
 		terminal:     lo.Terminal,
+		worksOn:      lo.Working,
 		end:          lo.End,
 		journal:      a.journal,
 		clock:        &cloudClock{source: o.Time},

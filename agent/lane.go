@@ -27,6 +27,7 @@ type lane struct {
 	id         string
 	link       string
 	terminal   device.Terminal
+	worksOn    func(operationID string)
 	end        transport.End
 	journal    *journal
 	clock      *cloudClock

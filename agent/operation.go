@@ -154,6 +154,8 @@ func (l *lane) execute(ctx, patience context.Context, op *operation) {
 func (l *lane) attempt(ctx, patience context.Context, op *operation) (device.Outcome, error) {
 	l.working.turn(patienceFor(op))
 	defer l.working.turn(turnPatience)
+	l.worksOn(op.Command.OperationID)
+	defer l.worksOn("")
 	request, err := l.request(op)
 	if err != nil {
 		return device.Outcome{}, err
@@ -271,6 +273,8 @@ func (l *lane) resolve(ctx, patience context.Context, op *operation) {
 func (l *lane) ask(ctx, patience context.Context, op *operation, past device.Past) (device.Outcome, error) {
 	l.working.turn(patienceFor(op))
 	defer l.working.turn(turnPatience)
+	l.worksOn(op.Command.OperationID)
+	defer l.worksOn("")
 	request, err := l.request(op)
 	if err != nil {
 		return device.Outcome{}, err
@@ -352,9 +356,11 @@ func (l *lane) attend(ctx context.Context, e *entry) {
 	if attendant, ok := l.terminal.(device.Attendant); ok {
 		l.setDevice(transport.DeviceBusy, "menu open since "+e.FinishedAt.UTC().Format(time.RFC3339))
 		l.working.turn(0) // hours, or days
+		l.worksOn(e.Command.OperationID)
 		if err := attendant.Attend(ctx); err != nil && ctx.Err() == nil {
 			l.log.Warn("attend", "operation", e.Command.OperationID, "error", err)
 		}
+		l.worksOn("")
 		l.working.turn(turnPatience)
 	}
 	if ctx.Err() != nil {

@@ -40,6 +40,7 @@ type world struct {
 	cloud    *cloud
 	options  Options
 	patience time.Duration // how long to await anything
+	working  func(operationID string)
 
 	agent *Agent // the one that runs
 	stop  context.CancelFunc
@@ -94,7 +95,7 @@ func (w *world) startAlone() {
 	o := w.options
 	o.StateDir, o.Time, o.Version = w.dir, w.time, "test"
 	o.Logger = slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	o.Lanes = []Lane{{ID: w.id, Link: "scripted", Terminal: w.device, End: w.bus.Agent(w.id)}}
+	o.Lanes = []Lane{{ID: w.id, Link: "scripted", Terminal: w.device, End: w.bus.Agent(w.id), Working: w.working}}
 	if o.Grace == 0 {
 		o.Grace = time.Nanosecond
 	}
