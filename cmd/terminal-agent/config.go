@@ -27,6 +27,7 @@ import (
 type config struct {
 	StateDir   string           `toml:"state_dir"`
 	LogLevel   string           `toml:"log_level"`
+	LogFile    *string          `toml:"log_file"` // nil: the supervisor's; empty: none
 	ResolveFor duration         `toml:"resolve_for"`
 	Broker     brokerConfig     `toml:"broker"`
 	Commands   commandsConfig   `toml:"commands"`
@@ -204,6 +205,9 @@ func (c *config) check(content []byte) error {
 	}
 	if _, err := c.level(); err != nil {
 		return err
+	}
+	if c.LogFile != nil && *c.LogFile != "" && !filepath.IsAbs(*c.LogFile) {
+		return fmt.Errorf("log_file %q: want an absolute path, or \"\" for none", *c.LogFile)
 	}
 	if c.Commands.TrustedKeys != "" {
 		return fmt.Errorf("%s: commands.trusted_keys: this version cannot verify signed commands yet; it does not run without the check that was asked for",

@@ -80,6 +80,7 @@ func TestConfigErrors(t *testing.T) {
 		{"bad config byte", minimal() + "[terminal.zvt]\nconfig_byte = 300\n", "line 9: terminal \"T1\": config_byte 0x12c"},
 		{"signed commands", minimal() + "[commands]\ntrusted_keys = \"keys.json\"\n", "line 9: commands.trusted_keys: this version cannot verify"},
 		{"bad level", "log_level = \"loud\"\n" + minimal(), "log_level"},
+		{"relative log file", "log_file = \"agent.log\"\n" + minimal(), "log_file \"agent.log\": want an absolute path"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,7 +119,7 @@ func TestReferenceConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(content), "/var/lib/terminal-agent", stateDir, 1)
+	text := strings.ReplaceAll(string(content), "/var/lib/terminal-agent", stateDir)
 	if _, err := load(t, text); err != nil {
 		t.Error(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"terminalops/agent"
@@ -36,7 +37,12 @@ func (p program) run(ctx context.Context, args []string) error {
 // A supervisor has started the agent and wants to know how it does.
 type supervisor interface {
 	// logHandler is where the log goes; its lines also go to copy.
-	logHandler(copy io.Writer, level slog.Level) slog.Handler
+	logHandler(copy io.Writer, level slog.Leveler) slog.Handler
+	// logFile is where the log also goes if the configuration does not say;
+	// empty: nowhere.
+	logFile(stateDir string) string
+	// reload gets a value when log_level is to be read again; nil: never.
+	reload() <-chan os.Signal
 	// ready: the configuration is right and the journal is open.
 	ready(a *agent.Agent, c *config)
 	// stopping: the agent does what it does last.
@@ -54,19 +60,18 @@ const keptTrace = 512 << 10
 
 // serve is the agent's life.
 func serve(ctx context.Context, from *source, s supervisor) error {
-	latest := new(logTail)
-	// Before the configuration is read, a supervisor has to be told why not.
-	logger := slog.New(s.logHandler(latest, slog.LevelInfo))
+	l := newLog(s)
 	c, err := from.load()
 	if err != nil {
-		logger.Error(err.Error())
+		l.Error(err.Error()) // a supervisor has to be told why, too
 		return err
 	}
-	level, _ := c.level() // checked
-	logger = slog.New(s.logHandler(latest, level))
-	err = serveConfig(ctx, c, logger, latest, s)
+	l.configure(c, s)
+	defer l.end()
+	defer l.reloads(s.reload(), from)()
+	err = serveConfig(ctx, c, l.Logger, l.latest, s)
 	if err != nil {
-		logger.Error(err.Error())
+		l.Error(err.Error())
 	}
 	return err
 }
@@ -95,6 +100,7 @@ func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *lo
 	logger.Info("started", "version", programVersion(), "terminals", len(lanes), "state_dir", c.StateDir)
 	defer openControl(a, c.StateDir, logger)()
 	s.ready(a, c)
+	defer watchCables(a, c.Terminals)()
 	defer context.AfterFunc(ctx, s.stopping)()
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops
 	defer stop()
@@ -139,12 +145,31 @@ func watch(ctx context.Context, alive func(context.Context) error, s supervisor,
 	}
 }
 
+// watchCables tells the agent which of its ports are there, until stop is called.
+func watchCables(a *agent.Agent, terminals []terminalConfig) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	for _, t := range terminals {
+		watching.Go(func() {
+			for state := range link.Watch(ctx, t.address) {
+				a.Cable(t.ID, state.Present, state.Detail)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		watching.Wait()
+	}
+}
+
 // console is a person who has started the agent.
 type console struct{ stderr io.Writer }
 
-func (c console) logHandler(copy io.Writer, level slog.Level) slog.Handler {
+func (c console) logHandler(copy io.Writer, level slog.Leveler) slog.Handler {
 	return slog.NewTextHandler(io.MultiWriter(copy, c.stderr), &slog.HandlerOptions{Level: level})
 }
+func (console) logFile(string) string       { return "" }
+func (console) reload() <-chan os.Signal    { return nil } // SIGHUP is a terminal that is closed
 func (console) ready(*agent.Agent, *config) {}
 func (console) stopping()                   {}
 func (console) patience() time.Duration     { return 0 }
@@ -173,6 +198,7 @@ func newLane(c *config, t terminalConfig, tap *trace.Tap, logger *slog.Logger) (
 	if err := broker.Check(); err != nil {
 		return agent.Lane{}, err
 	}
+	work := new(working)
 	terminal, err := zvt.New(zvt.Options{
 		Open: func(ctx context.Context) (frame.Stream, error) {
 			s, err := link.Open(ctx, t.address, link.Options{Baud: t.Baud, StopBits: t.StopBits})
@@ -188,14 +214,14 @@ func newLane(c *config, t terminalConfig, tap *trace.Tap, logger *slog.Logger) (
 		ConfigByte: byte(*t.ZVT.ConfigByte),
 		Receipt:    t.ZVT.Receipt,
 		Location:   t.location,
-		Logger:     logger.With("terminal", t.ID),
+		Logger:     slog.New(operationHandler{logger.Handler(), work}).With("terminal", t.ID),
 		Tap:        tap,
 		Lane:       t.ID,
 	})
 	if err != nil {
 		return agent.Lane{}, err
 	}
-	return agent.Lane{ID: t.ID, Link: t.address.String(), Terminal: terminal, End: mqtt.Agent(broker, t.ID)}, nil
+	return agent.Lane{ID: t.ID, Link: t.address.String(), Terminal: terminal, End: mqtt.Agent(broker, t.ID), Working: work.on}, nil
 }
 
 // linkError says in the words of package device why a link is not open.

@@ -14,13 +14,15 @@ func (l logged) Unwrap() error { return l.error }
 // lineHandler is a slog.Handler for logs that take a line of text, a level and
 // some fields: the systemd journal, the event log of Windows.
 type lineHandler struct {
-	level slog.Level
+	level slog.Leveler
 	attrs []slog.Attr
 	write func(level slog.Level, line string, attrs []slog.Attr) error
 }
 
 // Enabled implements slog.Handler.
-func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 // Handle implements slog.Handler. The line has everything, for those who see
 // nothing else.

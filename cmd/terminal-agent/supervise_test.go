@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -20,12 +21,14 @@ type patient struct {
 	within time.Duration
 }
 
-func (p *patient) logHandler(io.Writer, slog.Level) slog.Handler { return slog.DiscardHandler }
-func (p *patient) ready(*agent.Agent, *config)                   {}
-func (p *patient) stopping()                                     {}
-func (p *patient) patience() time.Duration                       { return p.within }
-func (p *patient) alive()                                        { p.events = append(p.events, "alive") }
-func (p *patient) dead()                                         { p.events = append(p.events, "dead") }
+func (p *patient) logHandler(io.Writer, slog.Leveler) slog.Handler { return slog.DiscardHandler }
+func (p *patient) logFile(string) string                           { return "" }
+func (p *patient) reload() <-chan os.Signal                        { return nil }
+func (p *patient) ready(*agent.Agent, *config)                     {}
+func (p *patient) stopping()                                       {}
+func (p *patient) patience() time.Duration                         { return p.within }
+func (p *patient) alive()                                          { p.events = append(p.events, "alive") }
+func (p *patient) dead()                                           { p.events = append(p.events, "dead") }
 
 // The supervisor hears of an agent that works several times within its patience,
 // of one that hangs nothing, and that it is dead when the patience is over; also

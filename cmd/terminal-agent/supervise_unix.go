@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -29,7 +31,9 @@ func supervise(ctx context.Context, from *source) error {
 	if err != nil {
 		return configError{fmt.Errorf("WATCHDOG_USEC: %w", err)}
 	}
-	s := systemd{watchdog: watchdog}
+	s := systemd{watchdog: watchdog, hangups: make(chan os.Signal, 1)}
+	signal.Notify(s.hangups, syscall.SIGHUP) // ExecReload of the unit
+	defer signal.Stop(s.hangups)
 	s.journal, _ = journal.StderrIsJournalStream()
 	err = serve(ctx, from, s)
 	if err != nil && s.journal {
@@ -42,9 +46,10 @@ func supervise(ctx context.Context, from *source) error {
 type systemd struct {
 	watchdog time.Duration // WatchdogSec of the unit; 0 without
 	journal  bool          // stderr goes to the journal; so can fields
+	hangups  chan os.Signal
 }
 
-func (s systemd) logHandler(copy io.Writer, level slog.Level) slog.Handler {
+func (s systemd) logHandler(copy io.Writer, level slog.Leveler) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if !s.journal {
 		return slog.NewTextHandler(io.MultiWriter(copy, os.Stderr), options)
@@ -70,6 +75,11 @@ func toJournal(level slog.Level, line string, attrs []slog.Attr) error {
 	}
 	return journal.Send(line, priority, fields)
 }
+
+// logFile: the journal keeps what we say, or whoever has our stderr.
+func (systemd) logFile(string) string { return "" }
+
+func (s systemd) reload() <-chan os.Signal { return s.hangups }
 
 func (systemd) ready(*agent.Agent, *config) { notify(daemon.SdNotifyReady) }
 func (systemd) stopping()                   { notify(daemon.SdNotifyStopping) }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -47,7 +48,7 @@ func supervise(ctx context.Context, from *source) error {
 		return fmt.Errorf("event log: %w", err)
 	}
 	defer events.Close()
-	m := &manager{ctx: ctx, from: from, events: events, started: make(chan *agent.Agent, 1)}
+	m := &manager{ctx: ctx, from: from, events: events, started: make(chan *agent.Agent, 1), changed: make(chan os.Signal, 1)}
 	err = svc.Run(serviceName, m)
 	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
 		return configError{errors.New("run --service: the service manager has not started this; a person leaves out --service")}
@@ -68,7 +69,8 @@ type manager struct {
 	from    *source
 	events  *eventlog.Log
 	started chan *agent.Agent
-	err     error // of serve, once svc.Run has returned
+	changed chan os.Signal // a parameter has
+	err     error          // of serve, once svc.Run has returned
 }
 
 // Execute implements svc.Handler.
@@ -97,7 +99,7 @@ func (m *manager) Execute(_ []string, requests <-chan svc.ChangeRequest, changes
 			return exitCode(m.err)
 		case running = <-m.started:
 			if status.State == svc.StartPending {
-				status = svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown | svc.AcceptPreShutdown | svc.AcceptPowerEvent}
+				status = svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown | svc.AcceptPreShutdown | svc.AcceptPowerEvent | svc.AcceptParamChange}
 				changes <- status
 			}
 		case <-count.C:
@@ -113,6 +115,11 @@ func (m *manager) Execute(_ []string, requests <-chan svc.ChangeRequest, changes
 				status = svc.Status{State: svc.StopPending, WaitHint: hint}
 				changes <- status
 				stop()
+			case svc.ParamChange: // sc control terminal-agent paramchange
+				select {
+				case m.changed <- syscall.SIGHUP:
+				default:
+				}
 			case svc.PowerEvent:
 				if r.EventType == resumeAutomatic && running != nil {
 					running.Wake()
@@ -145,11 +152,16 @@ const (
 	eventError   = 3
 )
 
-func (m *manager) logHandler(copy io.Writer, level slog.Level) slog.Handler {
+func (m *manager) logHandler(copy io.Writer, level slog.Leveler) slog.Handler {
 	return slog.NewMultiHandler(
 		slog.NewTextHandler(copy, &slog.HandlerOptions{Level: level}),
 		&lineHandler{level: level, write: m.toEvents})
 }
+
+// logFile: the event log of Windows is small, and shared.
+func (m *manager) logFile(stateDir string) string { return filepath.Join(stateDir, serviceName+".log") }
+
+func (m *manager) reload() <-chan os.Signal { return m.changed }
 
 func (m *manager) toEvents(level slog.Level, line string, _ []slog.Attr) error {
 	switch {
