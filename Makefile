@@ -5,20 +5,25 @@ GO      ?= go
 VERSION ?= $(shell packaging/version.sh 2>/dev/null || echo devel)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
+# The agent has to be small: without inlining it is 7 % smaller, and it waits
+# most of the time anyway.
+SMALL    = -gcflags=all=-l
+
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-PROGRAMS    = terminal-agent terminal-dispatcher terminal-simulator demo
+PROGRAMS    = terminal-dispatcher terminal-simulator demo
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm windows/amd64
 
 .PHONY: ci build demo up test test-all bench check cross packages try version clean
 
-ci: check cross test test-all demo
+ci: check cross test-all demo
 
 # The programs, static, in bin/.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS:%=./cmd/%)
+	CGO_ENABLED=0 $(GO) build -trimpath $(SMALL) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/terminal-agent
 
 # The main job: all four operations, from the HTTP API to a simulated terminal.
 demo: build
@@ -50,7 +55,7 @@ check:
 cross:
 	@for p in $(PLATFORMS); do \
 		out=bin/$$p/terminal-agent; [ $${p%/*} = windows ] && out=$$out.exe; \
-		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$out ./cmd/terminal-agent || exit 1; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(GO) build -trimpath $(SMALL) -ldflags '$(LDFLAGS)' -o $$out ./cmd/terminal-agent || exit 1; \
 		size=$$(wc -c < $$out); echo "$$p $$size bytes"; \
 		[ $$size -le 10000000 ] || { echo "$$out is larger than 10 MB"; exit 1; }; \
 	done
