@@ -11,6 +11,7 @@
 //	supervise.go  `run --service`: under systemd, or Windows' service manager
 //	service.go    `service`: install, start, stop ...
 //	decode.go     `decode`: what was recorded of a line, in words
+//	doctor.go     `doctor`: all that can be wrong, and what to do (doctor_*.go)
 //	control.go    asking the agent that runs: `status`, `history`,
 //	              `operation run`, `ports` (status.go, history.go, ...)
 package main
@@ -56,6 +57,7 @@ Usage:
   terminal-agent config check         is the configuration right?
   terminal-agent service install      as a service of this machine; also:
                          uninstall, start, stop, restart, status
+  terminal-agent doctor               what is wrong, and what to do?
   terminal-agent status               how the agent and its terminals are
   terminal-agent history              the latest operations
   terminal-agent operation run OPERATION
@@ -107,6 +109,8 @@ func (p program) command(ctx context.Context, args []string) error {
 		return p.config(rest)
 	case "service":
 		return p.service(ctx, rest)
+	case "doctor":
+		return p.doctor(ctx, rest)
 	case "status":
 		return p.status(ctx, rest)
 	case "history":
@@ -124,7 +128,7 @@ func (p program) command(ctx context.Context, args []string) error {
 		fmt.Fprintf(p.stdout, usage, defaultConfig())
 		return nil
 	default:
-		return configError{fmt.Errorf("unknown command %q; want run, config, service, status, history, operation, ports, decode or version", name)}
+		return configError{fmt.Errorf("unknown command %q; want run, config, service, doctor, status, history, operation, ports, decode or version", name)}
 	}
 }
 

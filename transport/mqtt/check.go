@@ -101,8 +101,9 @@ func within(ctx context.Context, patience time.Duration, walk func(context.Conte
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := walk(ctx)
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("no answer within %v: %w", patience, ctx.Err())
+	var timeout net.Error // a dialer may notice before ctx does
+	if err != nil && (ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout()) {
+		return fmt.Errorf("no answer within %v: %w", patience, context.DeadlineExceeded)
 	}
 	return err
 }
