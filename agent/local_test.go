@@ -278,6 +278,15 @@ func TestLocalOvertookACommand(t *testing.T) {
 		time.Sleep(time.Second)
 		w.wantActs(2)
 		w.end()
+		next, err := New(Options{StateDir: w.dir, Time: w.time, Lanes: []Lane{{ID: w.id, Terminal: w.device}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.lanes[0].clock.useOwn() // whoever is faster, the welcome or the worker
+		if op := next.lanes[0].first(); op.Command.OperationID != id {
+			t.Errorf("a new agent takes on %s first, and %s was started", op.Command.OperationID, id)
+		}
+		next.Close()
 		w.cloud.mu.Lock()
 		w.cloud.deaf = false
 		w.cloud.mu.Unlock()

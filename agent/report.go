@@ -196,11 +196,11 @@ func (l *lane) sayGoodbye() {
 func (l *lane) sendFinals(ctx context.Context, s transport.Sender) error {
 	for {
 		l.mu.Lock()
-		if len(l.outbox) == 0 {
+		e := l.nextFinal()
+		if e == nil {
 			l.mu.Unlock()
 			return nil
 		}
-		e := l.outbox[0]
 		final := e.Final
 		l.mu.Unlock()
 		if err := s.Send(ctx, l.id, transport.Reports, final); err != nil {
@@ -217,6 +217,22 @@ func (l *lane) sendFinals(ctx context.Context, s transport.Sender) error {
 			l.trouble(err) // it is sent once more after the next start: the same bytes
 		}
 	}
+}
+
+// nextFinal is the oldest final report that may be sent; nil if there is none.
+// That of a local operation waits for a welcome on this connection: a broker may
+// take it before the dispatcher has subscribed, and then nobody gets it, and
+// nobody misses it. (Where no cloud ever welcomes, it does not wait.) l.mu is
+// held.
+func (l *lane) nextFinal() *entry {
+	_, known := l.clock.latest()
+	mayBeLocal := l.hello.again || known && !l.clock.isSynced()
+	for _, e := range l.outbox {
+		if e.Local == nil || mayBeLocal {
+			return e
+		}
+	}
+	return nil
 }
 
 // sendProgress sends the newest of each unfinished operation, if there is news
