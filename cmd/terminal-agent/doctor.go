@@ -71,6 +71,7 @@ type doctor struct {
 	c         *config
 	service   serviceView
 	sightings sightings
+	tap       *trace.Tap // what goes over the lines meanwhile, for the bundle
 }
 
 // doctor is `terminal-agent doctor`.
@@ -83,7 +84,7 @@ func (p program) doctor(ctx context.Context, args []string) error {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	d := &doctor{p: p, from: from, file: from.file}
+	d := &doctor{p: p, from: from, file: from.file, tap: trace.NewTap(keptTrace)}
 	show := func(finding) {}
 	if !*asJSON {
 		fmt.Fprintf(p.stdout, "%s\nThis takes up to a minute.\n\n", headline(d.file))

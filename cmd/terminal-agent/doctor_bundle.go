@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -25,7 +27,8 @@ import (
 //	journal.json              the latest operations, newest first
 //	service.json              what the service says of itself, where it runs
 //	terminals.json            what was seen of each terminal, where it does not
-//	log.txt                   the service's log, or how to get it
+//	captures.txt              and what went over its line meanwhile
+//	*.log, or log.txt         the service's log, or how to get it
 //	said-to-doctor.txt        what terminals said on their own account
 //
 // Everything goes through trace.Mask. Of files that the configuration names only
@@ -78,8 +81,7 @@ func (d *doctor) parts(ctx context.Context, r report) []part {
 	if content, err := os.ReadFile(d.file); err == nil {
 		parts = append(parts, part{"configuration.toml", []byte(withoutSecrets(string(content), d.c))})
 	}
-	log, note := serviceLog(ctx, d.c)
-	parts = append(parts, part{"log.txt", append(log, note...)})
+	parts = append(parts, d.logs(ctx)...)
 	if d.c == nil {
 		return parts
 	}
@@ -89,12 +91,53 @@ func (d *doctor) parts(ctx context.Context, r report) []part {
 		parts = append(parts, inJSON("service", d.service.status, nil))
 	}
 	if len(d.sightings.all) > 0 {
-		parts = append(parts, inJSON("terminals", d.sightings.all, nil))
+		parts = append(parts, inJSON("terminals", d.sightings.all, nil), d.capture())
 	}
 	if said, err := os.ReadFile(d.inStateDir(saidFile)); err == nil {
 		parts = append(parts, part{saidFile, said})
 	}
 	return parts
+}
+
+// logs are the files of the agent's own log, or what the system has of it.
+func (d *doctor) logs(ctx context.Context) (parts []part) {
+	if d.c != nil {
+		path := d.inStateDir(serviceName + ".log") // where a supervisor without a log has it
+		if d.c.LogFile != nil {
+			path = *d.c.LogFile
+		}
+		for n := range logFileCount {
+			name := path
+			if n > 0 {
+				name = fmt.Sprint(path, ".", n)
+			}
+			if content, err := os.ReadFile(name); err == nil {
+				parts = append(parts, part{filepath.Base(name), content})
+			}
+		}
+	}
+	if len(parts) > 0 {
+		return parts
+	}
+	log, note := serviceLog(ctx)
+	return []part{{"log.txt", append(log, note...)}}
+}
+
+// capture is what went over the lines while the doctor asked.
+func (d *doctor) capture() part {
+	var b bytes.Buffer
+	w, err := trace.NewWriter(&b, trace.Header{Software: "terminal-agent " + programVersion(), Made: time.Now()})
+	for id := range d.sightings.all {
+		for _, e := range d.tap.Last(id) {
+			if err == nil {
+				err = w.Write(e)
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(&b, err)
+	}
+	return part{"captures.txt", b.Bytes()}
 }
 
 func inJSON(name string, v any, err error) part {

@@ -165,6 +165,7 @@ func (w *wire) sampled(b []byte, sender, receiver int) []byte {
 
 // In a store with a serial terminal where everything is right, nothing is wrong.
 func TestDoctorSerial(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	l.withPTY(l.playing("success"))
 	l.wants(exitOK, verdictOK, diagnosis{"terminal", "ready, ZVT 2.14.15", ""})
@@ -172,6 +173,7 @@ func TestDoctorSerial(t *testing.T) {
 
 // A terminal that has another speed than the configuration is found at its own.
 func TestDoctorWrongSpeed(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ configured, own int }{{9600, 115200}, {115200, 9600}, {9600, 19200}} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
 			t.Parallel()
@@ -185,6 +187,7 @@ func TestDoctorWrongSpeed(t *testing.T) {
 
 // Whoever else is on a line is named.
 func TestDoctorSomethingElseOnTheLine(t *testing.T) {
+	t.Parallel()
 	broker := newLab(t).withBroker().withCloud(0).broker
 	// answers says these bytes whenever it hears something.
 	answers := func(b string) func(context.Context, *os.File) {
@@ -245,6 +248,7 @@ func init() {
 
 // A port that another program holds is its, and is named with it.
 func TestDoctorBusyPort(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	master, slave, err := pty.Open()
 	need(t, "pseudo-terminals (/dev/ptmx)", err)
@@ -269,6 +273,7 @@ func TestDoctorBusyPort(t *testing.T) {
 }
 
 func TestDoctorMissingPort(t *testing.T) {
+	t.Parallel()
 	for _, link := range []string{"serial:/dev/ttyNOTHERE0", "usb:ffff:ffff"} {
 		t.Run(link, func(t *testing.T) {
 			l := newLab(t).withBroker().withCloud(0)
@@ -320,6 +325,7 @@ func (l *lab) asNobody() (int, report) {
 
 // A port that belongs to others is named with its group.
 func TestDoctorPortNotPermitted(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	l.withPTY(func(_ context.Context, f *os.File) { io.Copy(io.Discard, f) })
 	if err := os.Chmod(strings.TrimPrefix(l.link, "serial:"), 0); err != nil {
@@ -338,6 +344,7 @@ func TestDoctorPortNotPermitted(t *testing.T) {
 // A state directory that this user may not see keeps him from the terminal, too:
 // the service might be at it.
 func TestDoctorStateDirectoryNotPermitted(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	l.withPeer(func(context.Context, net.Conn) { t.Error("the doctor connects to the terminal") })
 	a, err := agent.New(agent.Options{StateDir: l.stateDir})
@@ -369,6 +376,7 @@ func (l *lab) mount(flags uintptr, options string) {
 }
 
 func TestDoctorDisk(t *testing.T) {
+	t.Parallel()
 	t.Run("full", func(t *testing.T) {
 		l := newLab(t).withBroker().withCloud(0).withTerminal("success")
 		l.mount(0, "size=64k")
@@ -400,6 +408,7 @@ func TestDoctorDisk(t *testing.T) {
 }
 
 func TestDoctorJournal(t *testing.T) {
+	t.Parallel()
 	t.Run("newer", func(t *testing.T) {
 		l := newLab(t).withBroker().withCloud(0).withTerminal("success")
 		a, err := agent.New(agent.Options{StateDir: l.stateDir})
@@ -428,6 +437,7 @@ func TestDoctorJournal(t *testing.T) {
 
 // A host that swallows everything ends in time.
 func TestDoctorBlackHole(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withTerminal("success")
 	l.broker = "tcp://" + blackHole(t)
 	l.wants(exitFailed, verdictFailed, diagnosis{"connection", "does not answer", "a firewall most likely"})

@@ -67,7 +67,7 @@ func (d *doctor) terminal(ctx context.Context, t terminalConfig) []finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, terminalPatience)
 	defer cancel()
-	seen, err := zvt.Probe(ctx, zvtOptions(t), zvt.Line{
+	seen, err := zvt.Probe(ctx, d.zvtOptions(t), zvt.Line{
 		Open: func(ctx context.Context, baud int) (frame.Stream, error) {
 			return link.Open(ctx, t.address, link.Options{Baud: baud, StopBits: t.StopBits})
 		},
@@ -93,12 +93,12 @@ func (d *doctor) terminal(ctx context.Context, t terminalConfig) []finding {
 }
 
 // zvtOptions are those of newLane, without its link.
-func zvtOptions(t terminalConfig) zvt.Options {
+func (d *doctor) zvtOptions(t terminalConfig) zvt.Options {
 	return zvt.Options{
 		Serial: t.address.Kind() != link.TCP, Baud: t.Baud,
 		T1: time.Duration(t.ZVT.T1), T3: time.Duration(t.ZVT.T3),
 		Password: t.ZVT.Password, Currency: t.ZVT.Currency, ConfigByte: byte(*t.ZVT.ConfigByte), Receipt: t.ZVT.Receipt,
-		Location: t.location,
+		Location: t.location, Tap: d.tap, Lane: t.ID,
 	}
 }
 

@@ -262,6 +262,7 @@ func (l *lab) expect(r report, v verdict, want diagnosis) {
 // In a store where everything is right, nothing is wrong; only that no service
 // runs is worth a word.
 func TestDoctorFindsNothing(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0).withTerminal("success")
 	code, r := l.examine()
 	if code != exitOK {
@@ -285,6 +286,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 }
 
 func TestDoctorConfiguration(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ name, from, to, says, advice string }{
 		{"unknown key", "id = ", "idd = ", "line 6: unknown key terminal.idd", "config check"},
 		{"bad link", `link = "tcp:`, `link = "ftp:`, "want serial:PORT", "config check"},
@@ -391,6 +393,7 @@ func (l *lab) keys(pairs ...string) {
 
 // The files that the configuration names.
 func TestDoctorFiles(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	year := now.AddDate(1, 0, 0)
 	t.Run("client certificate soon ends", func(t *testing.T) {
@@ -460,6 +463,7 @@ func TestDoctorFiles(t *testing.T) {
 
 // The way to the broker: where it ends, and why.
 func TestDoctorWayToTheBroker(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	year := now.AddDate(1, 0, 0)
 	withTLS := func(l *lab, from, to time.Time) *labAuthority {
@@ -530,6 +534,7 @@ func TestDoctorWayToTheBroker(t *testing.T) {
 
 // A second broker that cannot be reached is no failure.
 func TestDoctorSecondBroker(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0).withTerminal("success")
 	l.broker += `", "tcp://` + brokers.FreeAddress(t) // in the list of the configuration
 	path := l.config()
@@ -557,6 +562,7 @@ func users(o *server.Options) {
 
 // What the broker permits, and who is behind it.
 func TestDoctorAtTheBroker(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name     string
 		user     string
@@ -594,6 +600,7 @@ func TestDoctorAtTheBroker(t *testing.T) {
 
 // The presence that the broker keeps tells of another agent.
 func TestDoctorAnotherAgent(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		state   string
@@ -663,6 +670,7 @@ func (s *sayer) Receive(context.Context, transport.Message) error { return nil }
 
 // What a terminal says of itself becomes the next step.
 func TestDoctorTerminal(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	tests := []struct {
 		scenario string
@@ -695,6 +703,7 @@ func TestDoctorTerminal(t *testing.T) {
 
 // Who is not a terminal, or speaks otherwise, is named.
 func TestDoctorSomethingElseOnTheNetwork(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	answer := func(b string) func(context.Context, net.Conn) {
 		return func(_ context.Context, c net.Conn) {
@@ -737,6 +746,7 @@ func TestDoctorSomethingElseOnTheNetwork(t *testing.T) {
 // While an agent has the state directory, the terminal is left alone, and what
 // the agent says stands in the report.
 func TestDoctorBesideTheService(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0)
 	l.withPeer(func(_ context.Context, c net.Conn) { t.Error("the doctor connects to the terminal") })
 	a, err := agent.New(agent.Options{StateDir: l.stateDir})
@@ -764,6 +774,7 @@ func TestDoctorBesideTheService(t *testing.T) {
 
 // A bundle has all that the office asks for, and no secret and no card number.
 func TestDoctorBundle(t *testing.T) {
+	t.Parallel()
 	l := newLab(t).withBroker(users).withTerminal("status-f0")
 	l.withCloudAs(mqtt.Options{URLs: []string{l.broker}, Prefix: "terminals", Username: "cloud", Password: "right"}, 0)
 	l.keys("username", "store", "password_file", l.write("password", "right"), "proxy", "")
@@ -777,6 +788,9 @@ func TestDoctorBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Close()
+	if err := os.WriteFile(filepath.Join(l.stateDir, serviceName+".log.1"), []byte("msg=started\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(l.dir, "bundle.tar.gz")
 	code, _ := l.examine("--bundle", path)
 	if code != exitFailed {
@@ -784,13 +798,14 @@ func TestDoctorBundle(t *testing.T) {
 	}
 	files := unpack(t, path)
 	for name, want := range map[string]string{
-		"report.txt":         "reconciliation required (F0)",
-		"report.json":        `"verdict": "failed"`,
-		"configuration.toml": l.stateDir,
-		"journal.json":       "",
-		"terminals.json":     "2.14.15",
-		"log.txt":            "",
-		saidFile:             "T1 said 550000",
+		"report.txt":           "reconciliation required (F0)",
+		"report.json":          `"verdict": "failed"`,
+		"configuration.toml":   l.stateDir,
+		"journal.json":         "",
+		"terminals.json":       "2.14.15",
+		"captures.txt":         "# 06 00",
+		"terminal-agent.log.1": "msg=started",
+		saidFile:               "T1 said 550000",
 	} {
 		content, there := files[name]
 		if !there || !strings.Contains(strings.ReplaceAll(content, "5500 00", "550000"), want) {
@@ -857,5 +872,49 @@ func TestWithoutSecrets(t *testing.T) {
 	}
 	if have := withoutSecrets(`proxy = "http://me:765432@host:1"`+"\npassword_file = \"/a/b\"", nil); strings.Contains(have, secret) || !strings.Contains(have, "host:1") || !strings.Contains(have, "/a/b") {
 		t.Error(have)
+	}
+}
+
+// What the service says of its terminals stands in the report.
+func TestDoctorAsksTheService(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, 1)
+	l := newLab(t).withBroker().withCloud(0)
+	l.withPeer(func(_ context.Context, c net.Conn) { t.Error("the doctor connects to the terminal") })
+	l.stateDir = s.dir
+	i := strings.Replace(l.config(), "agent.toml", "T0.toml", 1)
+	text, err := os.ReadFile(l.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write("T0.toml", strings.Replace(string(text), `id = "T1"`, `id = "T0"`, 1))
+	code, out := doctorRun(t, nil, "--config", i)
+	if code != exitOK || !strings.Contains(out, "OK       service: runs, version 1.2.3") || !strings.Contains(out, " terminal T0: ") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	code, out = doctorRun(t, nil, "--config", l.config())
+	if code != exitOK || !strings.Contains(out, "warning  terminal T1: the service does not serve this terminal") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}
+
+// Each state of a lane has its verdict.
+func TestLaneFinding(t *testing.T) {
+	for _, tt := range []struct {
+		lane agent.LaneStatus
+		want verdict
+		says string
+	}{
+		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceReady, Model: "DESK"}}, verdictOK, "DESK"},
+		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceBusy, Detail: "card inserted"}}, verdictWarning, "card inserted"},
+		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceUnreachable, Detail: "no such port"}}, verdictFailed, "no such port"},
+		{agent.LaneStatus{}, verdictSkipped, "not asked yet"},
+		{agent.LaneStatus{Working: &agent.Record{Operation: "end_of_day", Message: "please wait"}}, verdictOK, "end_of_day, please wait"},
+	} {
+		tt.lane.ID = "T1"
+		d := &doctor{service: serviceView{runs: true, status: &agent.Status{Lanes: []agent.LaneStatus{tt.lane}}}}
+		if f := d.laneFinding(terminalConfig{ID: "T1"}); f.Verdict != tt.want || !strings.Contains(f.Says, tt.says) {
+			t.Errorf("have %v, want %s", f, tt.want)
+		}
 	}
 }

@@ -121,7 +121,7 @@ func portHiddenFromService(device string) (why, advice string) {
 }
 
 // serviceLog is the service's log. The note says how to get it where we cannot.
-func serviceLog(ctx context.Context, _ *config) (log []byte, note string) {
+func serviceLog(ctx context.Context) (log []byte, note string) {
 	out, err := exec.CommandContext(ctx, "journalctl", "--unit="+unitName, "--lines=5000", "--no-pager", "--output=short-iso").Output()
 	if err != nil || strings.TrimSpace(string(out)) == "" {
 		return nil, "the log could not be read here; add the output of: sudo journalctl -u terminal-agent -n 5000"

@@ -39,6 +39,6 @@ func hiddenFromService(string, bool) (why, advice string) { return "", "" }
 func portHiddenFromService(string) (why, advice string)   { return "", "" }
 
 // serviceLog: the note says how to get what the event log has.
-func serviceLog(context.Context, *config) (log []byte, note string) {
+func serviceLog(context.Context) (log []byte, note string) {
 	return nil, "the log is in the Event Viewer: Windows Logs, Application, source terminal-agent; save it there as a file and add it"
 }
