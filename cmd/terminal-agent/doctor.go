@@ -196,7 +196,7 @@ func (r report) summary() string {
 	case count[verdictFailed] > 0:
 		return fmt.Sprintf("%s failed. Begin with the first.", plural(count[verdictFailed], "check"))
 	case count[verdictWarning] > 0:
-		return fmt.Sprintf("It works, with %s.", plural(count[verdictWarning], "warning"))
+		return fmt.Sprintf("Nothing failed; %s.", plural(count[verdictWarning], "warning"))
 	default:
 		return "All is well."
 	}

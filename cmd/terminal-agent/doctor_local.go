@@ -69,6 +69,9 @@ func (d *doctor) namedFiles() (all []namedFile) {
 // files checks what the configuration names: that it can be read, by the service
 // too, and that certificates are what they should be.
 func (d *doctor) files(context.Context) (found []finding) {
+	if why, advice := hiddenFromService(d.file, false); why != "" {
+		found = append(found, failure("file", d.file, "configuration: "+why, advice))
+	}
 	for _, f := range d.namedFiles() {
 		found = append(found, d.checkFile(f))
 	}

@@ -42,7 +42,9 @@ func (s *sightings) add(id string, seen zvt.Sighting) {
 }
 
 // terminals looks at every terminal, side by side: each has a link of its own.
+// After it an agent may start.
 func (d *doctor) terminals(ctx context.Context) (found []finding) {
+	defer d.service.release()
 	perTerminal := make([][]finding, len(d.c.Terminals))
 	var all sync.WaitGroup
 	for i, t := range d.c.Terminals {

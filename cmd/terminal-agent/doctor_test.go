@@ -280,7 +280,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 		t.Errorf("checks %q,\nwant %q", checks, want)
 	}
 	code, text := doctorRun(t, nil, "--config", l.config())
-	if code != exitOK || !strings.Contains(text, "OK       terminal T1: ready, ZVT 2.14.15\n") || !strings.Contains(text, "It works, with 1 warning.") {
+	if code != exitOK || !strings.Contains(text, "OK       terminal T1: ready, ZVT 2.14.15\n") || !strings.Contains(text, "Nothing failed; 1 warning.") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 }

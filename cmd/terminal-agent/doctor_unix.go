@@ -65,9 +65,13 @@ func hiddenFromService(path string, write bool) (why, advice string) {
 			return "", ""
 		}
 		if !permits(info, credential.Uid, groups, need) {
-			advice = fmt.Sprintf("chgrp %s %s; chmod g+r %s", serviceUser, at, at)
-			if write || need == 0o1 {
-				advice = fmt.Sprintf("chown %s: %s", serviceUser, at)
+			switch {
+			case at != path:
+				advice = "what the service needs belongs in /etc/terminal-agent and " + defaultStateDir()
+			case write:
+				advice = fmt.Sprintf("chown -R %s: %s", serviceUser, at)
+			default:
+				advice = fmt.Sprintf("chgrp %s %s; chmod g+r %s", serviceUser, at, at)
 			}
 			return fmt.Sprintf("the service, which runs as %s, has no right to %s", serviceUser, at), advice
 		}

@@ -177,8 +177,10 @@ func TestVisitBesideAgentAndCloud(t *testing.T) {
 			Call{ClientID: "T1-doctor", TerminalID: "T1", Hello: transport.HelloMessage{Nonce: "mine"}})
 	}()
 	cloud.Await(t, patience, "hello", func() bool { return len(cloud.Payloads(transport.Hello)) == 1 })
-	for _, nonce := range []string{"another's", "mine"} {
-		w := transport.WelcomeMessage{Nonce: nonce, ServerTime: transport.At(now)}
+	for _, w := range []transport.WelcomeMessage{
+		{Nonce: "another's", ServerTime: transport.At(now.Add(-time.Hour))},
+		{Nonce: "mine", ServerTime: transport.At(now)},
+	} {
 		if err := cloud.Sender().Send(t.Context(), "T1", transport.Welcome, transport.Encode(w)); err != nil {
 			t.Fatal(err)
 		}
