@@ -725,6 +725,7 @@ func TestDoctorSomethingElseOnTheNetwork(t *testing.T) {
 		{"Yomani", answer("\x00\x00\x00\x3EVER|01"), "terminal", "Yomani", "ZVT"},
 		{"KIT", answer(`{"ErrorNotification":{"ErrorCode":3}}` + "\n"), "terminal", "PayTec KIT", "ZVT"},
 		{"web server", answer("HTTP/1.1 400 Bad Request\r\n\r\n"), "terminal", "a web server", "20007"},
+		{"wrong password", answer("\x84\x37\x00"), "terminal", "refuses to talk: wrong password", "set password under [terminal.zvt]"},
 		{"TLS", answer("\x15\x03\x03\x00\x02\x02\x46"), "terminal", "TLS is spoken", "without encryption"},
 		{"frames", answer("\x10\x02\x80\x00\x00\x10\x03\xF5\x1F"), "terminal", "in frames", "TCP/IP"},
 	}

@@ -262,3 +262,23 @@ func TestProbeMasks(t *testing.T) {
 		}
 	})
 }
+
+// A wrong password is said once: some terminals count.
+func TestProbeSaysAWrongPasswordOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		commands := 0
+		s, err := probe(t, false, func(ctx context.Context, s frame.Stream, _ int) {
+			defer s.Close()
+			defer context.AfterFunc(ctx, func() { s.Close() })()
+			for b := make([]byte, 256); ; commands++ {
+				if _, err := s.Read(b); err != nil {
+					return
+				}
+				s.Write([]byte{0x84, 0x37, 0x00}) // as card complete has it
+			}
+		}).run()
+		if err != nil || s.Refused == nil || *s.Refused != apdu.CodeWrongPassword || s.Ready() || commands != 1 {
+			t.Errorf("have %+v, %v, after %d commands", s, err, commands)
+		}
+	})
+}
