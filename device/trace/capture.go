@@ -53,7 +53,8 @@ const explanation = `
 # Times are UTC. Each line: when, seconds since the line before, direction
 # (→ to the terminal, ← from it, · a remark), the bytes on the wire in
 # hexadecimal digits, their meaning. •• is a byte that is masked: passwords, card
-# data, and what could be a card number. A bar is where an element begins.
+# data, and what could be a card number. A bar is where an element begins, and in
+# a 10 that is doubled on a serial line.
 `
 
 // Writer writes a capture.

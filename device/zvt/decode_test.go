@@ -39,11 +39,11 @@ func TestDecodeDump(t *testing.T) {
 		{"broken off", "10 02 06 0F 00 10 03 C6", "PT → ECR  the frame breaks off: 06 0F completion\n          10 02|06 0F 00|10 03 C6\n"},
 		{"broken off on TCP", "06 D1 05 00 41", "PT → ECR  breaks off after 5 of 8 bytes: 06 D1 print line\n          06 D1 05|00|41\n"},
 		{"another begins", "10 02 06 0F 10 02 80 00 00 10 03 F5 1F", "PT → ECR  the frame breaks off: another one begins: 06 0F completion\n          10 02|06 0F\n" + positive},
-		{"doubled", "10 02 08 10 10 00 10 03 D6 52", "ECR → PT  08 10 software-update; CRC right\n          10 02|08 10 10 00|10 03 D6 52\n"},
+		{"doubled", "10 02 08 10 10 00 10 03 D6 52", "ECR → PT  08 10 software-update; CRC right\n          10 02|08 10|10 00|10 03 D6 52\n"},
 		{"masked", "10 02|06 50 03|•• •• ••|10 03|•• ••", "ECR → PT  06 50 end-of-day: password ••••••; CRC not checked: bytes are masked\n          10 02|06 50 03|•• •• ••|10 03 •• ••\n"},
 		{"garbage", "99 88 77 80 00 00", "          not understood: 3 bytes\n          99 88 77\n          80 00 positive acknowledgement\n          80 00 00\n"},
 		{"a card", "04 0F 0B 22 F0 F8 41 11 11 11 11 11 11 11", "PT → ECR  04 0F status information: PAN 411111******1111\n          04 0F 0B|22 F0 F8|41 11 11 •• •• •• 11 11\n"},
-		{"a card in nothing", "FF 41 11 11 11 11 11 11 11", "          not understood: 9 bytes\n          FF 41 11 11 •• •• •• 11 11\n"},
+		{"a card in nothing", "FF 41 11 11 11 11 11 11 11", "          not understood: 9 bytes\n          FF •• •• •• •• •• •• •• ••\n"},
 	} {
 		if got := decoded(t, test.text); got != test.want {
 			t.Errorf("%s:\n%s\nwant\n%s", test.name, got, test.want)

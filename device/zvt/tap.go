@@ -20,8 +20,8 @@ func interpret(s frame.Sight) (bytes, meaning string) {
 		}
 	case frame.Broken:
 		bytes, meaning = s.Hex(coverBroken(s)), s.Note
-		if len(s.APDU) >= 2 { // more of it is not to be believed
-			meaning += ": " + name(apdu.Control(s.APDU[0])<<8|apdu.Control(s.APDU[1]))
+		if said := name(s.APDU); said != "" { // more of it is not to be believed
+			meaning += ": " + said
 		}
 	case frame.ACK:
 		bytes, meaning = s.Hex(nil), "ACK"
@@ -59,12 +59,16 @@ func words(b []byte) string {
 	return said
 }
 
-// name is that of a message, with its bytes.
-func name(c apdu.Control) string {
+// name is that of a message with its bytes; nothing of one that has none.
+func name(b []byte) string {
+	if len(b) < 2 {
+		return ""
+	}
+	c := apdu.Control(b[0])<<8 | apdu.Control(b[1])
 	if said := c.String(); said != c.Hex() {
 		return c.Hex() + " " + said
 	}
-	return c.Hex()
+	return ""
 }
 
 // watch makes events of what happens on a new link. Without a tap nobody watches.

@@ -66,11 +66,12 @@ func showTotals(b []byte) string {
 
 // showPAN shows the first six and last four digits, as trace.Mask does, but also
 // of a number whose check digit is wrong. ZVT packs the digits, with E for a
-// masked one and F at the end for an odd number of them.
+// masked one and F at the end for an odd number of them. A track, which has a D,
+// shows nothing.
 func showPAN(b []byte) string {
 	const first, last = 6, 4
 	pan := strings.ReplaceAll(strings.TrimRight(digits(b), "F"), "E", "*")
-	if len(pan) <= first+last {
+	if len(pan) <= first+last || strings.Contains(pan, "D") {
 		return strings.Repeat("*", len(pan))
 	}
 	return pan[:first] + strings.Repeat("*", len(pan)-first-last) + pan[len(pan)-last:]

@@ -21,19 +21,20 @@ func Cover(b []byte) []trace.Mark {
 }
 
 // CoverDamaged returns the marks of an APDU that did not arrive as it was sent. Its
-// ids may not be what they were: every byte behind the length counts as one of
+// ids may not be what they were, nor its beginning one: every byte counts as one of
 // which nobody knows what it is, too.
 func CoverDamaged(b []byte) []trace.Mark {
 	c := newCover(b)
 	c.message()
-	c.unknown(headerSize(b), len(b))
+	c.fragment(0, len(b))
 	return c.marks
 }
 
-// CoverUnknown returns the marks of bytes that are no APDU.
+// CoverUnknown returns the marks of bytes that are no APDU: what is left of one, for
+// all that anybody knows.
 func CoverUnknown(b []byte) []trace.Mark {
 	c := newCover(b)
-	c.unknown(0, len(b))
+	c.fragment(0, len(b))
 	return c.marks
 }
 
@@ -94,7 +95,7 @@ func (c *cover) message() {
 		c.cards(head+1, head+1+len(m.Text))
 		c.fields(head + 1 + len(m.Text))
 	case Completion:
-		c.completion(head)
+		c.completion(m, head)
 	case Raw:
 		c.raw(head)
 	case Nack:
@@ -134,25 +135,25 @@ func (c *cover) raw(at int) {
 }
 
 // completion covers the data of 06 0F, of which nobody says whether it answers a
-// Status-Enquiry; see Completion.String.
-func (c *cover) completion(at int) {
-	data := c.b[at:]
-	if _, err := parseFields(data, 0); err == nil && data[0] < 0xF0 {
+// Status-Enquiry.
+func (c *cover) completion(m Completion, at int) {
+	const versionLen = 3
+	switch m.layout() {
+	case layoutFields:
 		c.fields(at)
-		return
-	}
-	if data[0]&0xF0 == 0xF0 && len(data) >= 3 {
-		length, ok := parseLL(data, 3)
-		if !ok || 3+length > len(data) {
-			c.unknown(at, len(c.b))
-			return
+	case layoutUnread:
+		c.unknown(at, len(c.b))
+	case layoutStatus:
+		if m.Data[0]&0xF0 == 0xF0 {
+			length, _ := parseLL(m.Data, versionLen)
+			from := at + versionLen
+			at = from + length
+			c.border(from)
+			c.cards(from, at)
+			c.border(at)
 		}
-		c.border(at + 3)
-		c.cards(at+3, at+3+length)
-		at += 3 + length
-		c.border(at)
+		c.fields(at + 1) // behind the status code
 	}
-	c.fields(at + 1) // behind the status code
 }
 
 // fields covers BMPs.
@@ -220,9 +221,8 @@ func (c *cover) tlv(from, to, depth int) {
 		case tag == TagText:
 			c.lines = append(c.lines, [2]int{value, at})
 			c.cards(value, at)
-		case tag == TagFileBlock:
-			c.cards(value, at)
-			c.cut(value, at)
+		case tag == TagFileBlock: // cut anywhere: half a card number is not to be recognised
+			c.secret(value, at)
 		case known:
 			c.cards(value, at)
 		default:
@@ -260,24 +260,6 @@ func (c *cover) acrossLines() {
 		text, at = append(text, ' '), append(at, line[0])
 	}
 	trace.FindCardsInText(text, func(i int) { c.marks[at[i]] |= trace.Hidden })
-}
-
-// cut covers the digits at the ends of a block of a file that could belong to a card
-// number in the block before or behind.
-func (c *cover) cut(from, to int) {
-	const first, last = 6, 4
-	digits := func(at, step int) (n int) {
-		for ; at >= from && at < to && c.b[at] >= '0' && c.b[at] <= '9'; at += step {
-			n++
-		}
-		return n
-	}
-	if n := digits(from, 1); n > last {
-		c.secret(from, from+n-last)
-	}
-	if n := digits(to-1, -1); n > first {
-		c.secret(to-n+first, to)
-	}
 }
 
 // pan covers the number of a card, whatever its check digit, except the bytes with
@@ -318,6 +300,25 @@ func (c *cover) unknown(from, to int) {
 	c.cards(from, to)
 	if at := findTrack(c.b[from:to]); at >= 0 {
 		c.secret(from+at, to)
+	}
+}
+
+// fragment covers bytes that may be a part of anything. Of a card number or a track
+// that begins or ends elsewhere there is nothing to recognise but digits: no five
+// bytes of them in a row are shown.
+func (c *cover) fragment(from, to int) {
+	const most = 4
+	c.unknown(from, to)
+	row := 0
+	for at := from; at <= to; at++ {
+		if at < to && c.b[at]>>4 <= 9 && c.b[at]&0x0F <= 9 {
+			row++
+			continue
+		}
+		if row > most {
+			c.secret(at-row, at)
+		}
+		row = 0
 	}
 }
 

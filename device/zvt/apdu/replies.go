@@ -272,18 +272,43 @@ func (s Status) String() string {
 func (m Completion) Control() Control { return ControlCompletion }
 func (m Completion) Marshal() []byte  { return m.join(m.Control(), m.Data) }
 
-// String does not know the command, so it tries: data that is BMPs throughout is
-// shown as such, unless it begins like a software version.
-func (m Completion) String() string {
-	fields, err := parseFields(m.Data, 0)
+// layout is what the data of a completion looks like, to one who does not know the
+// command.
+type layout int
+
+const (
+	layoutFields layout = iota
+	layoutStatus
+	layoutUnread // it begins like a software version, and does not go on so
+)
+
+// layout tries: data that is BMPs throughout is that, unless it begins like a
+// software version. A status has nothing behind its code but BMP 06. What else can
+// be read as one may be card data in a place where nobody hides it.
+func (m Completion) layout() layout {
+	_, err := parseFields(m.Data, 0)
 	hasVersion := len(m.Data) > 0 && m.Data[0] >= 0xF0
 	if err == nil && !hasVersion {
-		return describe(m.Control(), fields.String())
+		return layoutFields
 	}
-	if status, err := m.Status(); err == nil {
-		return describe(m.Control(), status.String())
+	status, err := m.Status()
+	more := len(status.Fields)
+	if err == nil && (more == 0 || more == 1 && status.Fields[0].ID == BMPTLV) {
+		return layoutStatus
 	}
 	if hasVersion {
+		return layoutUnread
+	}
+	return layoutFields
+}
+
+func (m Completion) String() string {
+	fields, _ := parseFields(m.Data, 0)
+	switch m.layout() {
+	case layoutStatus:
+		status, _ := m.Status()
+		return describe(m.Control(), status.String())
+	case layoutUnread:
 		return describe(m.Control(), fmt.Sprintf("%d bytes not read", len(m.Data)))
 	}
 	return describe(m.Control(), fields.String())

@@ -43,8 +43,9 @@ func (w Watch) note(text string) { w.tell(Sight{Kind: Remark, Note: text}) }
 // are none, of those on the wire. No marks are none.
 //
 // The CRC of a frame is hidden with what is hidden in the APDU: with the other
-// bytes it would tell of six hidden digits all but the last guess. Nor does a
-// hidden 10 show that it is doubled.
+// // bytes it would tell of six hidden digits all but the last guess. Nor does a
+// hidden 10 show that it is doubled. A doubled one that is shown has a border in
+// it: the digits beside it are not more than they were.
 func (s Sight) Hex(marks []trace.Mark) string {
 	if marks == nil || len(s.APDU) == 0 || bytes.Equal(s.Wire, s.APDU[:min(len(s.Wire), len(s.APDU))]) {
 		return trace.Hex(s.Wire, marks)
@@ -69,7 +70,7 @@ func (s Sight) Hex(marks []trace.Mark) string {
 			continue
 		}
 		if at++; !hidden {
-			shown, said = append(shown, dle), append(said, 0)
+			shown, said = append(shown, dle), append(said, trace.Border)
 		}
 	}
 	for i, b := range s.Wire[at:] {

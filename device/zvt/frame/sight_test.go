@@ -219,7 +219,7 @@ func TestSightHex(t *testing.T) {
 		marks []trace.Mark
 		want  string
 	}{
-		{"nothing hidden", Sight{Wire: encode(apdu), APDU: apdu}, make([]trace.Mark, 6), "10 02|06 50 03 10 10 10 10 21|10 03 34 95"},
+		{"nothing hidden", Sight{Wire: encode(apdu), APDU: apdu}, make([]trace.Mark, 6), "10 02|06 50 03 10|10 10|10 21|10 03 34 95"},
 		{"hidden", Sight{Wire: encode(apdu), APDU: apdu}, secret, "10 02|06 50 03|•• •• ••|10 03 •• ••"},
 		{"on TCP", Sight{Wire: apdu, APDU: apdu}, secret, "06 50 03|•• •• ••"},
 		{"broken off", Sight{Wire: encode(apdu)[:6], APDU: apdu}, secret, "10 02|06 50 03|••"},
