@@ -100,7 +100,8 @@ type program struct {
 
 func (p program) command(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return configError{fmt.Errorf("no command\n\n"+usage, defaultConfig())}
+		fmt.Fprintf(p.stderr, usage, defaultConfig())
+		return configError{errors.New("no command")}
 	}
 	switch name, rest := args[0], args[1:]; name {
 	case "run":
