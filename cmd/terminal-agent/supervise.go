@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"log/slog"
+	"strconv"
 	"strings"
 )
 
@@ -35,9 +37,24 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var line strings.Builder
 	line.WriteString(r.Message)
 	for _, a := range attrs {
-		line.WriteString(" " + a.Key + "=" + a.Value.Resolve().String())
+		value := fieldText(a.Value)
+		if strings.ContainsAny(value, " \t\"=") {
+			value = strconv.Quote(value)
+		}
+		line.WriteString(" " + a.Key + "=" + value)
 	}
 	return h.write(r.Level, line.String(), attrs)
+}
+
+// fieldText is a value as text; times are RFC 3339.
+func fieldText(v slog.Value) string {
+	v = v.Resolve()
+	if m, ok := v.Any().(encoding.TextMarshaler); ok {
+		if text, err := m.MarshalText(); err == nil {
+			return string(text)
+		}
+	}
+	return v.String()
 }
 
 // WithAttrs implements slog.Handler.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"terminalops/agent"
+	"terminalops/transport"
 )
 
 // patient is a supervisor with a watchdog.
@@ -86,10 +87,14 @@ func TestLineHandler(t *testing.T) {
 	lane := logger.With("terminal", "T1")
 	lane.Warn("waiting", "operation", "op-1", "seconds", 3)
 	lane.With("a", 1).Info("one")
+	expires := transport.At(time.Date(2026, 6, 29, 9, 0, 0, 0, time.UTC))
+	lane.Info("later", "expires_at", expires, "why", `no "answer"`)
 	lane.With("b", 2).Info("two") // does not write over the attributes of the line before
 	want := []record{
 		{slog.LevelWarn, "waiting terminal=T1 operation=op-1 seconds=3", []slog.Attr{slog.String("terminal", "T1"), slog.String("operation", "op-1"), slog.Int("seconds", 3)}},
 		{slog.LevelInfo, "one terminal=T1 a=1", []slog.Attr{slog.String("terminal", "T1"), slog.Int("a", 1)}},
+		{slog.LevelInfo, `later terminal=T1 expires_at=2026-06-29T09:00:00Z why="no \"answer\""`,
+			[]slog.Attr{slog.String("terminal", "T1"), slog.Any("expires_at", expires), slog.String("why", `no "answer"`)}},
 		{slog.LevelInfo, "two terminal=T1 b=2", []slog.Attr{slog.String("terminal", "T1"), slog.Int("b", 2)}},
 	}
 	if !reflect.DeepEqual(have, want) {

@@ -71,7 +71,7 @@ func toJournal(level slog.Level, line string, attrs []slog.Attr) error {
 	}
 	fields := map[string]string{"SYSLOG_IDENTIFIER": serviceName}
 	for _, a := range attrs {
-		fields[strings.ToUpper(a.Key)] = a.Value.Resolve().String()
+		fields[strings.ToUpper(a.Key)] = fieldText(a.Value)
 	}
 	return journal.Send(line, priority, fields)
 }
