@@ -16,7 +16,7 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PROGRAMS    = terminal-dispatcher terminal-simulator demo
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm windows/amd64
 
-.PHONY: ci build demo up test test-all bench check cross packages try version clean
+.PHONY: ci build demo up test test-all bench check cross packages try test-windows version clean
 
 ci: check cross test-all demo
 
@@ -69,6 +69,10 @@ packages:
 # under Wine. A script that cannot run here says what is missing.
 try: build packages
 	@for s in rpm deb windows vm reproducible; do packaging/try/$$s.sh || [ $$? = 77 ] || exit 1; done
+
+# The tests of every package on Windows, which is Wine.
+test-windows:
+	packaging/try/windows.sh tests
 
 version:
 	@echo '$(VERSION)'
