@@ -35,7 +35,7 @@ up: build
 
 test:
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without the race detector"
-	$(GO) test $(RACE) ./...
+	$(GO) test $(RACE) -timeout 30m ./...
 
 # With every real component: tests that lack one fail and name it.
 test-all:
