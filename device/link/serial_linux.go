@@ -60,8 +60,12 @@ func isPTY(device string) (bool, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR {
 		return false, unix.ENOTTY
 	}
-	major := unix.Major(uint64(st.Rdev))
-	return 136 <= major && major <= 143, nil
+	return isPTYNumber(uint64(st.Rdev)), nil
+}
+
+func isPTYNumber(device uint64) bool {
+	major := unix.Major(device)
+	return 136 <= major && major <= 143
 }
 
 func prepare(fd int, o Options, pty bool) error {
@@ -195,14 +199,28 @@ func group(file string) string {
 // does, with its id. Empty if there is none. Of a process of another user only
 // root sees the descriptors; the lock file everybody does.
 func holder(device string) string {
+	var port unix.Stat_t
+	if err := unix.Stat(device, &port); err != nil {
+		return ""
+	}
 	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is right, the only error there is
 	for _, fd := range descriptors {
-		if target, err := os.Readlink(fd); err == nil && target == device {
+		if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, "/dev/") && isSamePort(fd, port) {
 			pid := strings.Split(fd, "/")[2]
 			return fmt.Sprintf("%s (pid %s)", command(pid), pid)
 		}
 	}
 	return lockFileHolder("/var/lock", device)
+}
+
+// isSamePort reports whether a descriptor is open on port. In a container the same
+// port may have another name, and the same name may be another pty.
+func isSamePort(fd string, port unix.Stat_t) bool {
+	var st unix.Stat_t
+	if err := unix.Stat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != port.Rdev {
+		return false
+	}
+	return st.Dev == port.Dev || !isPTYNumber(uint64(st.Rdev))
 }
 
 // lockFileHolder names the process whose id stands in the lock file of device
