@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -194,7 +195,11 @@ func (s secrets) messages(t *rapid.T) []apdu.Message {
 func (s secrets) end(t *rapid.T, c apdu.Control) apdu.Message {
 	switch rapid.IntRange(0, 5).Draw(t, "end") {
 	case 0:
-		return apdu.Abort{Code: apdu.CodeEndOfDayNotPossible, Fields: s.fields(t)}
+		fields := s.fields(t)
+		if rapid.Bool().Draw(t, "in the maker's words") {
+			fields = apdu.Fields{apdu.Container(apdu.Object{Tag: apdu.TagManufacturerText, Value: []byte(s.written(t))})}
+		}
+		return apdu.Abort{Code: apdu.CodeEndOfDayNotPossible, Fields: fields}
 	case 1:
 		if c != apdu.ControlStatusEnquiry && c != apdu.ControlRegistration {
 			return apdu.NewCompletion(s.fields(t)...)
@@ -259,12 +264,16 @@ func (s secrets) noise(t *rapid.T) []byte {
 		}
 		return append(b, 0x10, 0x03, 0xAB, 0xCD)
 	}
-	return rapid.SampledFrom([][]byte{
+	drawn := rapid.SampledFrom([][]byte{
 		nil, nil, nil,
 		[]byte(s.pan), packed(s.pan), packed(s.track2), []byte(s.written(t)),
 		bad(s.fields(t)), bad(apdu.Fields{{ID: 0x23, Data: packed(s.track2)}}),
 		bad(s.fields(t))[:8], bad(apdu.Fields{{ID: 0x2D, Data: []byte(s.track1)}})[:20], bad(apdu.Fields{{ID: 0x24, Data: packed(s.track3)}})[12:],
 	}).Draw(t, "noise")
+	if drawn != nil && drawn[0] != 0x10 && bytes.ContainsAny(drawn, "\x06\x15\x10") {
+		return nil // an ACK in it makes it two: no value of which the halves would be
+	}
+	return drawn
 }
 
 // said is what a terminal does on one command.
@@ -432,32 +441,31 @@ func (b both) WithGroup(name string) slog.Handler {
 	return both{b[0].WithGroup(name), b[1].WithGroup(name)}
 }
 
-// TestNoCardData is the promise. (More of it: -rapid.checks=10000.)
+// The same cards are drawn each time, so that nobody's work depends on luck.
+func init() { _ = flag.Set("rapid.seed", "20261124") }
+
+// TestNoCardData is the promise. More of it: -rapid.seed=0 -rapid.checks=10000.
 func TestNoCardData(t *testing.T) {
-	for name, serial := range map[string]bool{"serial": true, "TCP": false} {
-		t.Run(name, func(t *testing.T) {
-			rapid.Check(t, func(rt *rapid.T) {
-				s := drawSecrets(rt)
-				p := &talkative{serial: serial, answers: map[apdu.Control]said{}}
-				for _, c := range []apdu.Control{
-					apdu.ControlRegistration, apdu.ControlStatusEnquiry, apdu.ControlEndOfDay, apdu.ControlSoftwareUpdate, apdu.ControlServiceMode,
-					apdu.ControlRepeatReceipt, apdu.ControlSystemConfiguration, apdu.ControlSelfTest, apdu.ControlReadFile,
-				} {
-					answer := said{messages: s.messages(rt), end: s.end(rt, c), noise: s.noise(rt)}
-					if c == apdu.ControlReadFile {
-						answer.messages = append(answer.messages, s.blocks(rt, rapid.SampledFrom([]uint64{2, 3, 4, 5}).Draw(rt, "file"))...)
-					}
-					p.answers[c] = answer
-				}
-				op := rapid.SampledFrom(device.Operations()).Draw(rt, "operation")
-				for name, text := range outputs(t, p, op) {
-					if found := s.findIn(text, strings.HasPrefix(name, "file ")); found != "" {
-						rt.Fatalf("%s shows %s:\n%s", name, found, s.lineWithIt(text))
-					}
-				}
-			})
-		})
-	}
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawSecrets(rt)
+		p := &talkative{serial: rapid.Bool().Draw(rt, "serial"), answers: map[apdu.Control]said{}}
+		for _, c := range []apdu.Control{
+			apdu.ControlRegistration, apdu.ControlStatusEnquiry, apdu.ControlEndOfDay, apdu.ControlSoftwareUpdate, apdu.ControlServiceMode,
+			apdu.ControlRepeatReceipt, apdu.ControlSystemConfiguration, apdu.ControlSelfTest, apdu.ControlReadFile,
+		} {
+			answer := said{messages: s.messages(rt), end: s.end(rt, c), noise: s.noise(rt)}
+			if c == apdu.ControlReadFile {
+				answer.messages = append(answer.messages, s.blocks(rt, rapid.SampledFrom([]uint64{2, 3, 4, 5}).Draw(rt, "file"))...)
+			}
+			p.answers[c] = answer
+		}
+		op := rapid.SampledFrom(device.Operations()).Draw(rt, "operation")
+		for name, text := range outputs(t, p, op) {
+			if found := s.findIn(text, strings.HasPrefix(name, "file ")); found != "" {
+				rt.Fatalf("%s shows %s:\n%s", name, found, s.lineWithIt(text))
+			}
+		}
+	})
 }
 
 // lineWithIt is the line of a text that shows something, if it is one.
@@ -521,8 +529,8 @@ func (s secrets) findTracks(text string) string {
 }
 
 var (
-	digitRuns = regexp.MustCompile(`[0-9](?:[ -]*[0-9]){12,}`)
-	hexRuns   = regexp.MustCompile(`[0-9A-Fa-f](?:[ -]?[0-9A-Fa-f]){25,}`)
+	digitRuns = regexp.MustCompile(`[0-9][0-9 -]+`)
+	hexRuns   = regexp.MustCompile(`[0-9A-Fa-f][0-9A-Fa-f -]+`)
 )
 
 // unhexed is what is written in hexadecimal digits in a text, from its first digit
@@ -530,7 +538,11 @@ var (
 func unhexed(text string, from int) string {
 	var b strings.Builder
 	for _, row := range hexRuns.FindAllString(text, -1) {
-		digits := strings.NewReplacer(" ", "", "-", "").Replace(row)[from:]
+		digits := strings.NewReplacer(" ", "", "-", "").Replace(row)
+		if len(digits) < 26 { // of the shortest card number
+			continue
+		}
+		digits = digits[from:]
 		part, err := hex.DecodeString(digits[:len(digits)&^1])
 		if err != nil {
 			panic(err)

@@ -118,8 +118,9 @@ var passwords = map[Control]int{
 }
 
 // raw covers the data of a message nobody here knows: BMPs, BMPs behind a
-// password, or anything.
+// password, or anything; whatever it looks like, it may be anything.
 func (c *cover) raw(at int) {
+	c.unknown(at, len(c.b))
 	for _, from := range []int{at, at + passwordLen} {
 		if from > len(c.b) {
 			break
@@ -131,7 +132,6 @@ func (c *cover) raw(at int) {
 		}
 	}
 	c.secret(at, min(at+passwordLen, len(c.b)))
-	c.unknown(at, len(c.b))
 }
 
 // completion covers the data of 06 0F, of which nobody says whether it answers a

@@ -73,6 +73,14 @@ func TestCoverAcrossLines(t *testing.T) {
 	}
 }
 
+// So it is in the texts of a display.
+func TestMaskAcrossDisplayTexts(t *testing.T) {
+	status := IntermediateStatus{Status: 0x17, Fields: Fields{DisplayTexts(CP437, "Karte 4111 1111", "1111 1111")}}
+	if s := status.String(); !strings.Contains(s, `text "Karte 4111 11**", text "**** 1111"`) {
+		t.Error(s)
+	}
+}
+
 // Whatever bytes come, covering them ends soon and does not fail.
 func FuzzCover(f *testing.F) {
 	for _, apdu := range []string{"06 50 03 12 34 56", "04 0F 0D 22 F1 F0 41 11 11 11 11 11 11 11 D2 51", "06 D3 05 06 03 25 01 07", "06 0F 03 F0 F0 F9"} {
