@@ -89,6 +89,13 @@ func (s *stage) operate(ctx context.Context, name string) (apiOperation, error) 
 	_, heard := s.heard.since(0)
 	body := fmt.Sprintf(`{"terminal_id":%q,"operation":%q}`, terminal, name)
 	answer, err := s.request(ctx, http.MethodPost, operationsPath, body)
+	// A dispatcher that has just started may not be connected to its broker.
+	for until := time.Now().Add(connectTimeout); errors.Is(err, errNotNow) && time.Now().Before(until); {
+		if err := s.wait(shortly(ctx)); err != nil || ctx.Err() != nil {
+			return apiOperation{}, errors.Join(err, ctx.Err())
+		}
+		answer, err = s.request(ctx, http.MethodPost, operationsPath, body)
+	}
 	if err != nil {
 		return apiOperation{}, err
 	}
@@ -127,7 +134,13 @@ func shortly(ctx context.Context) context.Context {
 	return ctx
 }
 
-// request asks the API.
+// errNotNow: the API has done nothing, and will later.
+var errNotNow = errors.New("not now")
+
+// connectTimeout is how long the dispatcher may take to connect to its broker.
+const connectTimeout = 20 * time.Second
+
+// request asks the API. The error is errNotNow where it answers 503.
 func (s *stage) request(ctx context.Context, method, path, body string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, s.api+path, strings.NewReader(body))
 	if err != nil {
@@ -145,6 +158,9 @@ func (s *stage) request(ctx context.Context, method, path, body string) ([]byte,
 	answer, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, err
+	}
+	if response.StatusCode == http.StatusServiceUnavailable {
+		return nil, fmt.Errorf("%s %s: %w: %s", method, path, errNotNow, bytes.TrimSpace(answer))
 	}
 	if response.StatusCode/100 != 2 {
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, response.Status, bytes.TrimSpace(answer))
