@@ -801,7 +801,7 @@ func TestDoctorBundle(t *testing.T) {
 	for name, want := range map[string]string{
 		"report.txt":           "reconciliation required (F0)",
 		"report.json":          `"verdict": "failed"`,
-		"configuration.toml":   l.stateDir,
+		"configuration.toml":   filepath.ToSlash(l.stateDir),
 		"journal.json":         "",
 		"terminals.json":       "2.14.15",
 		"captures.txt":         "# 06 00",

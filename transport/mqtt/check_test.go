@@ -21,6 +21,9 @@ import (
 // knows no name.
 func nameServer(t *testing.T) {
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil && strings.Contains(err.Error(), "10045") {
+		t.Skip("this is Wine, which cannot do what Go wants of UDP sockets: ", err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
