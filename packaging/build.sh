@@ -19,7 +19,8 @@ cd "$(dirname "$0")/.."
 
 OUT=$(realpath -m "${OUT:-dist}")
 VERSION=${VERSION:-$(packaging/version.sh)}
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+# Without git, as in an archive of the sources, the changelog's time is as good.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}
 export OUT VERSION SOURCE_DATE_EPOCH
 
 GO=${GO:-go}

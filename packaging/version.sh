@@ -6,8 +6,14 @@
 #   5 commits after v1.2.3  1.2.3+5.gHASH
 #   no tag yet              0.0.0+77.gHASH
 #   something not committed ... and .dirty
+#   no git checkout         0.0.0
 set -euo pipefail
 cd "$(dirname "$0")"
+
+if ! git rev-parse HEAD >/dev/null 2>&1; then
+	echo 0.0.0
+	exit
+fi
 
 if tag=$(git describe --tags --match 'v[0-9]*' --abbrev=0 2>/dev/null); then
 	version=${tag#v}

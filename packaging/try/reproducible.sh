@@ -16,6 +16,7 @@ build() {
 	checks=$((checks + 1))
 }
 
+git -C "$checkout" rev-parse HEAD >/dev/null 2>&1 || cannot "not a git checkout"
 work=$(mktemp -d "${TRY_DIR:-/var/tmp}/terminalops-try.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
