@@ -99,6 +99,7 @@ summary() { printf '\n%s: all well: %d things seen in %d s\n' "$(basename "$0")"
 # $work of its own that are gone afterwards.
 try_in_own_world() {
 	local code=0
+	unshare --net --pid --mount --fork --kill-child --mount-proc -- true 2>/dev/null || cannot "namespaces of our own are not allowed"
 	work=$(mktemp -d "${TRY_DIR:-/var/tmp}/terminalops-try.XXXXXX")
 	export work
 	world=
@@ -135,7 +136,7 @@ debian() {
 			--essential-hook="mkdir -p \"\$1/etc/initramfs-tools/conf.d\"" \
 			--essential-hook="copy-in $half.conf /etc/initramfs-tools/conf.d" \
 			--essential-hook="upload $half.modules /etc/initramfs-tools/modules" \
-			bookworm "$half" </dev/null >&2 || fail "mmdebstrap has not made a Debian"
+			bookworm "$half" </dev/null >&2 || cannot "mmdebstrap has not made a Debian"
 		rm "$half.conf" "$half.modules"
 		mv -T "$half" "$root"
 	fi
