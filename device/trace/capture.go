@@ -23,6 +23,7 @@ import (
 //	2026-06-29 09:00:01.250   +0.000  →  10 02|06 50 03|•• •• ••|10 03|•• ••  # 06 50 end-of-day: password ••••••
 //	2026-06-29 09:00:01.370   +0.120  ←  06  # ACK
 //	2026-06-29 09:00:09.000   +7.630  ·  # link closed
+//	2026-06-29 09:00:09.010   +0.010  ·  # journal: end_of_day 3f1a: finished
 //
 // A line is an event, a word and its value, a comment (#) or empty. "terminal" is
 // said of the events behind it. The gap, in seconds since the event before, is for
@@ -104,7 +105,11 @@ func (w *Writer) Write(e Event) error {
 	if e.Bytes != "" {
 		s.WriteString("  " + e.Bytes)
 	}
-	if meaning := oneLine(e.Meaning); meaning != "" {
+	meaning := oneLine(e.Meaning)
+	if e.Source != Line {
+		meaning = string(e.Source) + ": " + meaning
+	}
+	if meaning != "" {
 		s.WriteString("  # " + meaning)
 	}
 	s.WriteByte('\n')
@@ -213,8 +218,20 @@ func (c *reader) event(line string) error {
 	if err != nil {
 		return fmt.Errorf("a time like %s wanted", timeLayout)
 	}
-	c.events = append(c.events, Event{
-		At: at, Lane: c.lane, Direction: Direction(m[2]), Bytes: m[3], Meaning: oneLine(m[4]),
-	})
+	e := Event{At: at, Lane: c.lane, Direction: Direction(m[2]), Bytes: m[3], Meaning: oneLine(m[4])}
+	if e.Direction == Remark {
+		e.Source, e.Meaning = sourceOf(e.Meaning)
+	}
+	c.events = append(c.events, e)
 	return nil
+}
+
+// sourceOf takes the source off the words of a remark.
+func sourceOf(words string) (Source, string) {
+	for _, s := range []Source{Journal, ToCloud, FromCloud, Log} {
+		if rest, ok := strings.CutPrefix(words, string(s)+":"); ok {
+			return s, oneLine(rest)
+		}
+	}
+	return Line, words
 }

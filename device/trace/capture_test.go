@@ -45,6 +45,7 @@ terminal  P1-T1
 
 terminal  P1-T2
 2026-06-29 09:01:01.369   -0.001  ·  # a # in it
+2026-06-29 09:01:01.369   +0.000  ·  # journal: end_of_day 3f1a: finished
 `
 
 func TestCapture(t *testing.T) {
@@ -57,6 +58,7 @@ func TestCapture(t *testing.T) {
 		{At: morning.Add(120*time.Millisecond + 999), Lane: "P1-T1", Direction: FromTerminal, Bytes: "06", Meaning: "ACK"},
 		{At: morning.Add(60120 * time.Millisecond), Lane: "P1-T1", Direction: FromTerminal, Bytes: "FF", Missed: 3},
 		{At: morning.Add(60119 * time.Millisecond), Lane: "P1-T2", Direction: Remark, Meaning: "a # in it"},
+		{At: morning.Add(60119 * time.Millisecond), Lane: "P1-T2", Source: Journal, Direction: Remark, Meaning: "end_of_day 3f1a: finished"},
 	}
 	got := write(t, header, events)
 	gotLines := strings.ReplaceAll(got, "Lane/5000 2.14.15", "Lane/5000 2.14.15")
@@ -101,13 +103,17 @@ func TestCaptureRoundTrip(t *testing.T) {
 			for i := range marks {
 				marks[i] = Mark(rapid.IntRange(0, 3).Draw(t, "mark"))
 			}
-			return Event{
+			e := Event{
 				At:        time.UnixMilli(rapid.Int64Range(0, 4e12).Draw(t, "at")).UTC(),
 				Lane:      rapid.StringMatching(`[A-Za-z0-9_-]{1,8}`).Draw(t, "lane"),
 				Direction: rapid.SampledFrom([]Direction{ToTerminal, FromTerminal, Remark}).Draw(t, "direction"),
 				Bytes:     Hex(b, marks),
 				Meaning:   oneLine(rapid.String().Draw(t, "meaning")),
 			}
+			if e.Direction == Remark {
+				e.Source = rapid.SampledFrom([]Source{Line, Journal, ToCloud, FromCloud, Log}).Draw(t, "source")
+			}
+			return e
 		}), 1, 10).Draw(t, "events")
 		_, got, err := Read(strings.NewReader(write(t, Header{Made: morning}, events)))
 		if err != nil || !reflect.DeepEqual(got, events) {

@@ -15,12 +15,24 @@ const (
 	Remark       Direction = "·" // nothing on the line: a link was opened, for one
 )
 
-// Event is something that was seen on the line of a terminal, or happened to it.
-// It is masked: it may be shown and kept as it is.
+// Source is who has seen an event.
+type Source string
+
+const (
+	Line      Source = "" // what went over the line of the terminal
+	Journal   Source = "journal"
+	ToCloud   Source = "to cloud"
+	FromCloud Source = "from cloud"
+	Log       Source = "log"
+)
+
+// Event is something that was seen on the line of a terminal, or has to do with
+// it. It is masked: it may be shown and kept as it is.
 type Event struct {
 	At        time.Time `json:"at"`
-	Lane      string    `json:"lane"` // the id of the terminal
-	Direction Direction `json:"direction"`
+	Lane      string    `json:"lane"` // the id of the terminal; empty: it is about no single one
+	Source    Source    `json:"source,omitempty"`
+	Direction Direction `json:"direction"` // Remark, unless the source is Line
 	// Bytes are those on the wire as [Hex] writes them, with Secret for what is
 	// masked; empty for a remark.
 	Bytes string `json:"bytes,omitempty"`

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -57,13 +58,14 @@ func (s *subscriber) send(e Event) {
 	}
 }
 
-// Subscribe returns a channel with room for so many events, on which come those
-// emitted from now on. It is closed when ctx ends.
-func (t *Tap) Subscribe(ctx context.Context, room int) <-chan Event {
+// Subscribe returns the events that are kept, oldest first, and a channel with room
+// for so many, on which come those emitted from now on: none is in both, and none
+// in neither. The channel is closed when ctx ends.
+func (t *Tap) Subscribe(ctx context.Context, room int) (past []Event, now <-chan Event) {
 	s := &subscriber{events: make(chan Event, room)}
 	if t == nil {
 		context.AfterFunc(ctx, func() { close(s.events) })
-		return s.events
+		return nil, s.events
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,7 +76,26 @@ func (t *Tap) Subscribe(ctx context.Context, room int) <-chan Event {
 		delete(t.subscribers, s)
 		close(s.events) // only Emit sends, and it knows s no more
 	})
-	return s.events
+	return t.past(), s.events
+}
+
+// Past returns the events that are kept of all terminals, oldest first.
+func (t *Tap) Past() []Event {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.past()
+}
+
+func (t *Tap) past() []Event {
+	var all []Event
+	for _, m := range t.last {
+		all = append(all, m.events...)
+	}
+	slices.SortStableFunc(all, func(a, b Event) int { return a.At.Compare(b.At) })
+	return all
 }
 
 // Last returns the last events of a terminal, oldest first.

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestTapFansOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tap := NewTap(1 << 10)
 		ctx, stop := context.WithCancel(t.Context())
-		one, other := tap.Subscribe(ctx, 3), tap.Subscribe(t.Context(), 1)
+		_, one := tap.Subscribe(ctx, 3)
+		_, other := tap.Subscribe(t.Context(), 1)
 		for i := range 3 {
 			tap.Emit(Event{Lane: "a", Meaning: fmt.Sprint(i)})
 		}
@@ -61,10 +63,34 @@ func TestTapKeepsTheLast(t *testing.T) {
 func TestNilTap(t *testing.T) {
 	var tap *Tap
 	ctx, stop := context.WithCancel(t.Context())
-	events := tap.Subscribe(ctx, 1)
+	past, events := tap.Subscribe(ctx, 1)
 	tap.Emit(Event{})
 	stop()
-	if e, ok := <-events; ok || tap.Last("") != nil {
+	if e, ok := <-events; ok || past != nil || tap.Last("") != nil || tap.Past() != nil {
 		t.Errorf("a tap that is none has %+v", e)
+	}
+}
+
+// Who comes late gets what is kept, in the order in which it happened, and then
+// each event once.
+func TestTapPast(t *testing.T) {
+	tap := NewTap(1 << 10)
+	at := time.Date(2026, 6, 29, 9, 0, 0, 0, time.UTC)
+	for i, lane := range []string{"b", "a", "", "b", "a"} {
+		tap.Emit(Event{At: at.Add(time.Duration(i) * time.Second), Lane: lane, Meaning: fmt.Sprint(i)})
+	}
+	past, now := tap.Subscribe(t.Context(), 1)
+	tap.Emit(Event{At: at, Meaning: "5"})
+	all := append(past, <-now)
+	if len(all) != 6 {
+		t.Fatalf("%v", all)
+	}
+	for i, e := range all {
+		if e.Meaning != fmt.Sprint(i) {
+			t.Errorf("event %d is %+v", i, e)
+		}
+	}
+	if n := len(tap.Past()); n != 6 {
+		t.Errorf("%d events are kept", n)
 	}
 }
