@@ -52,6 +52,10 @@ type Lane struct {
 	// Working is called with the id of the operation that Terminal works on from
 	// now on; empty: none. Default: nobody wants to know.
 	Working func(operationID string)
+	// Journaled is called with each step of an operation of this terminal once
+	// it is on disk, in words. It must neither wait nor ask the agent. Default:
+	// nobody wants to know.
+	Journaled func(operationID, operation, step string)
 }
 
 // Agent is the engine: it takes commands, has terminals carry them out, and
@@ -88,7 +92,7 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.cut = o.cut
+	j.cut, j.noted = o.cut, journaled(o.Lanes)
 	if j.meta("replaced") != "" && j.meta("birth") == "" {
 		o.Logger.Error("the journal was damaged; it was set aside beside " + filepath.Join(o.StateDir, journalFile))
 	}
@@ -102,6 +106,19 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// journaled tells lanes of what is on disk of their operations.
+func journaled(lanes []Lane) func(*entry, string) {
+	told := make(map[string]func(operationID, operation, step string))
+	for _, l := range lanes {
+		told[l.ID] = l.Journaled
+	}
+	return func(e *entry, step string) {
+		if tell := told[e.Command.TerminalID]; tell != nil {
+			tell(e.Command.OperationID, e.Command.Operation, step)
+		}
+	}
 }
 
 // load hands each lane what an earlier run left of it. Entries of terminals

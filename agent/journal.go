@@ -99,6 +99,8 @@ type journal struct {
 
 	unfinished atomic.Int64 // entries that still need room for a result
 
+	// noted, if set, is called with what has just come to be on disk of e.
+	noted func(e *entry, step string)
 	// cut, if set, is called around each transaction; tests cut the power there.
 	cut func(when string) error
 }
@@ -396,10 +398,55 @@ func (j *journal) add(e *entry) error {
 		}
 		return put(tx, *e)
 	})
-	if err == nil && e.State != finished {
+	if err != nil {
+		return err
+	}
+	if e.State != finished {
 		j.unfinished.Add(1)
 	}
-	return err
+	j.note(e, e.words())
+	return nil
+}
+
+// note says what has come to be on disk of an entry.
+func (j *journal) note(e *entry, step string) {
+	if j.noted != nil && step != "" {
+		j.noted(e, step)
+	}
+}
+
+// words say the state of an entry.
+func (e *entry) words() string {
+	var final transport.Report
+	switch {
+	case e.State != finished:
+		return string(e.State)
+	case json.Unmarshal(e.Final, &final) != nil:
+		return "finished: another journal has it"
+	case final.Error != nil:
+		return fmt.Sprintf("finished: %s %s", final.State, final.Error.Code)
+	default:
+		return "finished: " + final.State
+	}
+}
+
+// step says what has become of an entry that was before; "" for nothing that
+// has a name.
+func (e *entry) step(before entry) string {
+	switch {
+	case before.State == started && e.State == accepted:
+		return "accepted again: it was not started"
+	case before.State != e.State:
+		return e.words()
+	case e.Cancel && !before.Cancel:
+		return "to be cancelled"
+	case e.Reported && !before.Reported:
+		return "the broker has its final report"
+	case before.Attending && !e.Attending:
+		return "the terminal is free again"
+	default:
+		return ""
+	}
 }
 
 // advance applies change to e, on disk first: e has changed only if the error
@@ -428,7 +475,9 @@ func (j *journal) advance(e *entry, change func(*entry)) error {
 	if ends {
 		j.unfinished.Add(-1)
 	}
+	before := *e
 	change(e) // only what it changes: other members may be read meanwhile
+	j.note(e, next.step(before))
 	return nil
 }
 
@@ -462,14 +511,18 @@ func (j *journal) record(e *entry, evidence device.Evidence) error {
 	if err != nil {
 		return err
 	}
-	return j.update(func(tx *bolt.Tx) error {
+	if err := j.update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(bucketEvidence)
 		number, err := bucket.NextSequence()
 		if err != nil {
 			return err
 		}
 		return bucket.Put(numberedKey(e.Sequence, number), b)
-	})
+	}); err != nil {
+		return err
+	}
+	j.note(e, "evidence: "+evidence.Kind)
+	return nil
 }
 
 // evidence returns what was recorded for e, in order.
