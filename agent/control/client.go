@@ -82,15 +82,24 @@ func (c *Client) Follow(ctx context.Context, operationID string, tell func(agent
 	})
 }
 
-// Trace calls tell with what happens, as the agent's Server.Events has it, until
-// ctx ends or tell returns an error, which it returns.
+// Past calls tell with what is known to have happened, oldest first, as the
+// agent's Server.Events has it. An error of tell ends it and is returned.
+func (c *Client) Past(ctx context.Context, tell func(event json.RawMessage) error) error {
+	return c.ask(ctx, request{Request: requestPast}, eventsTo(tell))
+}
+
+// Trace is Past, and goes on with what happens, until ctx ends.
 func (c *Client) Trace(ctx context.Context, tell func(event json.RawMessage) error) error {
-	return c.stream(ctx, request{Request: requestTrace}, func(a answer) error {
+	return c.stream(ctx, request{Request: requestTrace}, eventsTo(tell))
+}
+
+func eventsTo(tell func(json.RawMessage) error) func(answer) error {
+	return func(a answer) error {
 		if a.Event == nil {
 			return nil
 		}
 		return tell(a.Event)
-	})
+	}
 }
 
 // ask is stream for what is answered at once.

@@ -18,7 +18,9 @@
 //	          by
 //	follow    operation_id          report ... the final one
 //	cancel    operation_id
-//	trace                           event ... until the client hangs up
+//	past                            event ... those that are kept
+//	trace                           the same, then event ... as they happen,
+//	                                until the client hangs up
 //
 // Who may connect, the system decides (socket_unix.go, socket_windows.go): the
 // account that the agent runs as, and the administrators. So nobody is asked for
@@ -60,6 +62,7 @@ const (
 	requestRun     = "run"
 	requestFollow  = "follow"
 	requestCancel  = "cancel"
+	requestPast    = "past"
 	requestTrace   = "trace"
 )
 

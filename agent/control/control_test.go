@@ -38,7 +38,7 @@ type store struct {
 
 // newStore starts an agent. A terminal works for a second of virtual time, or
 // until it is set otherwise. listen makes the listener of its server.
-func newStore(t *testing.T, events func(context.Context, func(json.RawMessage) error) error, listen func(dir string) net.Listener) *store {
+func newStore(t *testing.T, events func(context.Context, bool, func(json.RawMessage) error) error, listen func(dir string) net.Listener) *store {
 	t.Helper()
 	s := &store{t: t, terminal: new(devicetest.Terminal)}
 	s.terminal.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
@@ -92,8 +92,12 @@ func within(t *testing.T) context.Context {
 
 // Everything that can be asked, over the real socket, gets the agent's answer.
 func TestAsk(t *testing.T) {
-	s := newStore(t, func(ctx context.Context, emit func(json.RawMessage) error) error {
-		return errors.Join(emit(json.RawMessage(`{"n":1}`)), emit(json.RawMessage(`{"n":2}`)))
+	s := newStore(t, func(ctx context.Context, live bool, emit func(json.RawMessage) error) error {
+		err := emit(json.RawMessage(`{"n":1}`))
+		if live {
+			err = errors.Join(err, emit(json.RawMessage(`{"n":2}`)))
+		}
+		return err
 	}, onSocket(t))
 	ctx := within(t)
 	id, err := s.Submit(ctx, terminal, "end_of_day", "anna")
@@ -118,6 +122,10 @@ func TestAsk(t *testing.T) {
 	var events []string
 	if err := s.Trace(ctx, func(e json.RawMessage) error { events = append(events, string(e)); return nil }); err != nil || !slices.Equal(events, []string{`{"n":1}`, `{"n":2}`}) {
 		t.Errorf("events %q, %v", events, err)
+	}
+	events = nil
+	if err := s.Past(ctx, func(e json.RawMessage) error { events = append(events, string(e)); return nil }); err != nil || !slices.Equal(events, []string{`{"n":1}`}) {
+		t.Errorf("past events %q, %v", events, err)
 	}
 	enough := errors.New("enough")
 	if err := s.Trace(ctx, func(json.RawMessage) error { return enough }); err != enough {
@@ -237,7 +245,7 @@ func (p *pipes) connect() net.Conn {
 }
 
 // inMemory runs a test in virtual time, over connections in memory.
-func inMemory(t *testing.T, events func(context.Context, func(json.RawMessage) error) error, test func(t *testing.T, s *store)) {
+func inMemory(t *testing.T, events func(context.Context, bool, func(json.RawMessage) error) error, test func(t *testing.T, s *store)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		s := newStore(t, events, func(string) net.Listener { return l })
@@ -247,7 +255,7 @@ func inMemory(t *testing.T, events func(context.Context, func(json.RawMessage) e
 }
 
 // endless emits events for as long as it may.
-func endless(ctx context.Context, emit func(json.RawMessage) error) error {
+func endless(ctx context.Context, _ bool, emit func(json.RawMessage) error) error {
 	for ctx.Err() == nil {
 		if err := emit(json.RawMessage(`{"frame":"06 50"}`)); err != nil {
 			return err

@@ -18,9 +18,10 @@ import (
 // Server answers for an agent.
 type Server struct {
 	Agent *agent.Agent
-	// Events passes on what happens, as JSON, until ctx ends or emit returns an
-	// error, which it returns. Nil: there is nothing to see.
-	Events func(ctx context.Context, emit func(event json.RawMessage) error) error
+	// Events passes on, as JSON, what is known to have happened, and if live what
+	// happens from then on, until ctx ends; or until emit returns an error, which
+	// it returns. Nil: there is nothing to see.
+	Events func(ctx context.Context, live bool, emit func(event json.RawMessage) error) error
 	Logger *slog.Logger
 }
 
@@ -147,11 +148,11 @@ func (s *Server) answer(ctx context.Context, c *client, line []byte) error {
 		})
 	case requestCancel:
 		return s.Agent.Cancel(r.OperationID)
-	case requestTrace:
+	case requestPast, requestTrace:
 		if s.Events == nil {
 			return errors.New("this agent shows no events")
 		}
-		return s.Events(ctx, func(event json.RawMessage) error { return c.send(answer{Event: event}) })
+		return s.Events(ctx, r.Request == requestTrace, func(event json.RawMessage) error { return c.send(answer{Event: event}) })
 	default:
 		return fmt.Errorf("unknown request %.40q", r.Request)
 	}
