@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"terminalops/device/link"
+	"terminalops/device/zvt"
+	"terminalops/device/zvt/apdu"
 	"terminalops/transport"
 )
 
@@ -93,17 +96,41 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// check finds a number without a unit, which TOML takes for nanoseconds. Nothing
+// here is that short.
+func (d duration) check() error {
+	if time.Duration(d) < time.Millisecond {
+		return fmt.Errorf("%d: want a time with its unit, such as \"200ms\" or \"24h\"", int64(d))
+	}
+	return nil
+}
+
+// String is as in the file.
+func (d duration) String() string { return time.Duration(d).String() }
+
 // Defaults. T1 is longer than the specification's 200 ms: USB adapters deliver
 // in bursts with longer gaps, and a longer T1 costs nothing on a good line
 // (our decision).
 const (
+	defaultLogLevel   = "info"
+	defaultResolveFor = 24 * time.Hour
 	defaultPrefix     = "terminals"
 	defaultBaud       = 9600
 	defaultStopBits   = 2
 	defaultCurrency   = 978
 	defaultConfigByte = 0x8C
 	defaultT1         = time.Second
+	defaultT3         = 5 * time.Second
+	defaultT4         = 180 * time.Second
 )
+
+// setDefault gives a key its value where the file has none.
+func setDefault[T comparable](key *T, value T) {
+	var zero T
+	if *key == zero {
+		*key = value
+	}
+}
 
 // source is where a configuration comes from: the file, and what overrides it.
 type source struct {
@@ -188,15 +215,41 @@ func parseConfig(content []byte) (*config, error) {
 		return nil, fmt.Errorf("line %d: unknown key %s", line, strings.Join(first.Key(), "."))
 	case errors.As(err, &decode):
 		line, column := decode.Position()
-		return nil, fmt.Errorf("line %d, column %d: %s", line, column, strings.TrimPrefix(decode.Error(), "toml: "))
+		return nil, fmt.Errorf("line %d, column %d: %s", line, column, inTOML(decode))
 	case err != nil:
 		return nil, err
 	}
 	return &c, nil
 }
 
+// wrongType is how the library says that a value is of the wrong type, in the
+// words of this program's text.
+var wrongType = regexp.MustCompile(`cannot decode TOML (\w+) into struct field \S+ of type (\S+)`)
+
+// inTOML is an error of the library in the words of the file.
+func inTOML(err *toml.DecodeError) string {
+	text := strings.TrimPrefix(err.Error(), "toml: ")
+	m := wrongType.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	want := "another type"
+	switch strings.TrimPrefix(m[2], "*") {
+	case "string":
+		want = "a text in quotes"
+	case "int":
+		want = "a whole number"
+	case "[]string":
+		want = "a list of texts, in brackets"
+	}
+	return fmt.Sprintf("%s: want %s, have a TOML %s", strings.Join(err.Key(), "."), want, m[1])
+}
+
 // check fills in defaults, and finds what is missing or contradicts itself.
 func (c *config) check(content []byte) error {
+	setDefault(&c.LogLevel, defaultLogLevel)
+	setDefault(&c.ResolveFor, duration(defaultResolveFor))
+	setDefault(&c.Broker.Prefix, defaultPrefix)
 	if c.StateDir == "" {
 		return errors.New("state_dir is missing: the directory for the journal")
 	}
@@ -205,6 +258,9 @@ func (c *config) check(content []byte) error {
 	}
 	if _, err := c.level(); err != nil {
 		return err
+	}
+	if err := c.ResolveFor.check(); err != nil {
+		return fmt.Errorf("resolve_for: %w", err)
 	}
 	if c.LogFile != nil && *c.LogFile != "" && !filepath.IsAbs(*c.LogFile) {
 		return fmt.Errorf("log_file %q: want an absolute path, or \"\" for none", *c.LogFile)
@@ -216,8 +272,8 @@ func (c *config) check(content []byte) error {
 	if len(c.Broker.URLs) == 0 {
 		return errors.New(`broker.urls is missing: for instance urls = ["tls://broker.example.com:8883"]`)
 	}
-	if c.Broker.Prefix == "" {
-		c.Broker.Prefix = defaultPrefix
+	if err := c.Broker.checkProxy(); err != nil {
+		return fmt.Errorf("%s: broker.proxy: %w", lineOf(content, "broker", 0, "proxy"), err)
 	}
 	if len(c.Terminals) == 0 {
 		return errors.New("no [[terminal]]: nothing to do")
@@ -263,15 +319,25 @@ func (t *terminalConfig) check(where func(key string) string) (err error) {
 			return fmt.Errorf("%s %q: want a name such as Europe/Berlin: %w", where("timezone"), t.Timezone, err)
 		}
 	}
-	if t.Baud == 0 {
-		t.Baud = defaultBaud
+	setDefault(&t.Baud, defaultBaud)
+	if t.Baud < 0 {
+		return fmt.Errorf("%s %d: want bits per second, such as 9600 or 115200", where("baud"), t.Baud)
 	}
-	if t.StopBits == 0 {
-		t.StopBits = defaultStopBits
+	setDefault(&t.StopBits, defaultStopBits)
+	if t.StopBits != 1 && t.StopBits != 2 {
+		return fmt.Errorf("%s %d: want 1 or 2", where("stop_bits"), t.StopBits)
 	}
-	z := &t.ZVT
-	if z.Currency == 0 {
-		z.Currency = defaultCurrency
+	return t.ZVT.check(where)
+}
+
+// check fills in the defaults of [terminal.zvt].
+func (z *zvtConfig) check(where func(key string) string) error {
+	if _, err := apdu.ParsePassword(z.Password); z.Password != "" && err != nil {
+		return fmt.Errorf("%s: want six digits in quotes", where("password"))
+	}
+	setDefault(&z.Currency, defaultCurrency)
+	if _, err := apdu.NewCurrency(z.Currency); err != nil {
+		return fmt.Errorf("%s %d: want a number of ISO 4217, such as 978 (EUR) or 756 (CHF)", where("currency"), z.Currency)
 	}
 	if z.ConfigByte == nil {
 		b := defaultConfigByte
@@ -280,8 +346,28 @@ func (t *terminalConfig) check(where func(key string) string) (err error) {
 	if *z.ConfigByte < 1 || *z.ConfigByte > 0xFF {
 		return fmt.Errorf("%s %#x: want one byte, not 0", where("config_byte"), *z.ConfigByte)
 	}
-	if z.T1 == 0 {
-		z.T1 = duration(defaultT1)
+	setDefault(&z.Receipt, zvt.ReceiptReport)
+	if z.Receipt != zvt.ReceiptReport && z.Receipt != zvt.ReceiptTerminal {
+		return fmt.Errorf("%s %q: want %q or %q", where("receipt"), z.Receipt, zvt.ReceiptReport, zvt.ReceiptTerminal)
+	}
+	for _, timer := range []struct {
+		key   string
+		value *duration
+		none  time.Duration
+	}{{"t1", &z.T1, defaultT1}, {"t3", &z.T3, defaultT3}, {"t4", &z.T4, defaultT4}} {
+		setDefault(timer.value, duration(timer.none))
+		if err := timer.value.check(); err != nil {
+			return fmt.Errorf("%s: %w", where(timer.key), err)
+		}
+	}
+	return nil
+}
+
+// checkProxy says what is wrong with a proxy that is no URL. The library's own
+// words may hold a part of the password.
+func (b brokerConfig) checkProxy() error {
+	if _, err := url.Parse(b.Proxy); err != nil {
+		return errors.New("not a URL such as http://proxy.example.com:3128; in a password, / is written %2F, @ %40 and a blank %20")
 	}
 	return nil
 }

@@ -78,6 +78,17 @@ func TestConfigErrors(t *testing.T) {
 		{"bad time zone", minimal() + "timezone = \"Mars/Olympus\"\n", "line 8"},
 		{"bad time", minimal() + "[terminal.zvt]\nt1 = \"fast\"\n", "want a time"},
 		{"bad config byte", minimal() + "[terminal.zvt]\nconfig_byte = 300\n", "line 9: terminal \"T1\": config_byte 0x12c"},
+		{"time without a unit", minimal() + "[terminal.zvt]\nt1 = 5\n", `line 9: terminal "T1": t1: 5: want a time with its unit`},
+		{"resolve_for without a unit", "resolve_for = 24\n" + minimal(), "resolve_for: 24: want a time with its unit"},
+		{"stop bits", minimal() + "stop_bits = 3\n", `line 8: terminal "T1": stop_bits 3: want 1 or 2`},
+		{"negative baud", minimal() + "baud = -1\n", `line 8: terminal "T1": baud -1: want bits per second`},
+		{"number in quotes", minimal() + "baud = \"9600\"\n", "line 8, column 8: terminal.baud: want a whole number, have a TOML string"},
+		{"text without quotes", minimal() + "[terminal.zvt]\npassword = 123456\n", "line 9, column 12: terminal.zvt.password: want a text in quotes, have a TOML integer"},
+		{"one URL", strings.Replace(minimal(), `["tcp://127.0.0.1:1883"]`, `"tcp://127.0.0.1:1883"`, 1), "broker.urls: want a list of texts"},
+		{"short password", minimal() + "[terminal.zvt]\npassword = \"12345\"\n", `line 9: terminal "T1": password: want six digits`},
+		{"bad currency", minimal() + "[terminal.zvt]\ncurrency = 9999\n", `line 9: terminal "T1": currency 9999: want a number of ISO 4217`},
+		{"bad receipt", minimal() + "[terminal.zvt]\nreceipt = \"both\"\n", `line 9: terminal "T1": receipt "both": want "report" or "terminal"`},
+		{"bad proxy", strings.Replace(minimal(), "urls", "proxy = \"http://anna:se/cret@proxy:3128\"\nurls", 1), "line 3: broker.proxy: not a URL"},
 		{"signed commands", minimal() + "[commands]\ntrusted_keys = \"keys.json\"\n", "line 9: commands.trusted_keys: this version cannot verify"},
 		{"bad level", "log_level = \"loud\"\n" + minimal(), "log_level"},
 		{"relative log file", "log_file = \"agent.log\"\n" + minimal(), "log_file \"agent.log\": want an absolute path"},
@@ -88,6 +99,11 @@ func TestConfigErrors(t *testing.T) {
 			var wrong configError
 			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v, want %q", err, tt.want)
+			}
+			for _, secret := range []string{"123456", "12345", "se/cret", ":se", "main."} {
+				if err != nil && strings.Contains(err.Error(), secret) {
+					t.Errorf("%v: shows %q", err, secret)
+				}
 			}
 		})
 	}
