@@ -65,6 +65,7 @@ type Sighting struct {
 	Busy       bool     // it keeps us waiting, or the word
 	Doing      string   // what it displays meanwhile, masked
 	Heard      []string // what it said on its own account: an end of day of its own, for one; masked
+	TID        string   // its number at the acquirer, eight digits; masked
 	Device     device.Description
 }
 
@@ -201,6 +202,7 @@ func (p *probe) greet(ctx context.Context, d *dialogue) error {
 	}
 	fields, _ := end.Fields() // as far as it can be read
 	p.sighting.Registered, _ = fields.Byte(apdu.BMPStatusByte)
+	p.learnTID(fields)
 	if r := p.sighting.Refused; r != nil && *r == apdu.CodeWrongPassword {
 		return nil
 	}
@@ -244,8 +246,15 @@ func (p *probe) status(end apdu.Completion, err error) error {
 		return err
 	}
 	p.t.learn(status)
+	p.learnTID(status.Fields)
 	p.sighting.Asked, p.sighting.Status = true, status.Code
 	return nil
+}
+
+func (p *probe) learnTID(f apdu.Fields) {
+	if tid, ok := f.TID(); ok {
+		remember(&p.sighting.TID, plain(tid))
+	}
 }
 
 // overhear hears what is said during a command.

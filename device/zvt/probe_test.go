@@ -102,6 +102,9 @@ func TestProbeOfATerminal(t *testing.T) {
 					if s.Asked && !strings.Contains(s.Device.SoftwareVersion, "2.14.15") {
 						t.Errorf("device: %+v", s.Device)
 					}
+					if want := "65029158"; s.Refused == nil && s.TID != want {
+						t.Errorf("TID %q, want %s", s.TID, want)
+					}
 					if log := pt.Log(); len(log) > 0 {
 						t.Errorf("the terminal did %v", log)
 					}
