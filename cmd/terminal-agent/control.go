@@ -17,17 +17,18 @@ import (
 
 	"terminalops/agent"
 	"terminalops/agent/control"
+	"terminalops/device/trace"
 )
 
 // openControl lets people at the store ask the agent, until the function that it
 // returns is called. An agent that cannot be asked does its work all the same.
-func openControl(a *agent.Agent, stateDir string, logger *slog.Logger) (closeControl func()) {
+func openControl(a *agent.Agent, stateDir string, tap *trace.Tap, logger *slog.Logger) (closeControl func()) {
 	l, err := control.Listen(stateDir)
 	if err != nil {
 		logger.Error("status, history and operation cannot reach this agent: " + err.Error())
 		return func() {}
 	}
-	server := control.Server{Agent: a, Logger: logger}
+	server := control.Server{Agent: a, Events: events(tap), Logger: logger}
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {

@@ -44,7 +44,7 @@ func newShop(t *testing.T, n int) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeControl := openControl(a, s.dir, logger)
+	closeControl := openControl(a, s.dir, nil, logger)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
@@ -229,7 +229,7 @@ func TestNoAgentRuns(t *testing.T) {
 func TestNoControlSocket(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not there")
 	var log bytes.Buffer
-	openControl(nil, dir, slog.New(slog.NewTextHandler(&log, nil)))()
+	openControl(nil, dir, nil, slog.New(slog.NewTextHandler(&log, nil)))()
 	if !strings.Contains(log.String(), "status, history and operation cannot reach this agent: control ") && os.PathSeparator == '/' {
 		t.Errorf("the log says %q", &log)
 	}

@@ -8,36 +8,44 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"terminalops/device/trace"
 )
 
 // The way of a log line:
 //
 //	agent, mqtt --------------------+
 //	adapter --> operationHandler ---+--> repeats --+--> the supervisor's: console, journald, event log
-//	               operation=...       counts what |       and logTail, for send_logs
-//	                                   is the same +--> log_file
+//	               operation=...    |  counts what |       and logTail, for send_logs
+//	                                |  is the same +--> log_file
+//	                                +--> tap, see events.go
 //
-// All of them ask one LevelVar, which reload sets anew.
+// All of them but the tap ask one LevelVar, which reload sets anew.
 
 // log is the log of an agent that serves.
 type log struct {
 	*slog.Logger
 	latest  *logTail
+	tap     *trace.Tap
 	level   slog.LevelVar
 	repeats *repeats
 	file    *logFile // nil: none
 }
 
+// keptTrace is how much of what happens to each terminal is kept, in bytes: an end
+// of day or two.
+const keptTrace = 512 << 10
+
 // newLog makes a log that goes to where the supervisor wants it.
 func newLog(s supervisor) *log {
-	l := &log{latest: new(logTail)}
+	l := &log{latest: new(logTail), tap: trace.NewTap(keptTrace)}
 	l.through(s.logHandler(l.latest, &l.level))
 	return l
 }
 
 func (l *log) through(h slog.Handler) {
 	l.repeats = newRepeats(h)
-	l.Logger = slog.New(l.repeats)
+	l.Logger = slog.New(slog.NewMultiHandler(l.repeats, logToTap(l.tap)))
 }
 
 // configure is what the configuration says of the log.

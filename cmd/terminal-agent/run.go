@@ -54,10 +54,6 @@ type supervisor interface {
 	dead()
 }
 
-// keptTrace is how much of what went over each line is kept, in bytes: an end of
-// day or two.
-const keptTrace = 512 << 10
-
 // serve is the agent's life.
 func serve(ctx context.Context, from *source, s supervisor) error {
 	l := newLog(s)
@@ -69,16 +65,16 @@ func serve(ctx context.Context, from *source, s supervisor) error {
 	l.configure(c, s)
 	defer l.end()
 	defer l.reloads(s.reload(), from)()
-	err = serveConfig(ctx, c, l.Logger, l.latest, s)
+	err = serveConfig(ctx, c, l, s)
 	if err != nil {
 		l.Error(err.Error())
 	}
 	return err
 }
 
-func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *logTail, s supervisor) error {
-	tap := trace.NewTap(keptTrace)
-	lanes, err := newLanes(c, tap, logger)
+func serveConfig(ctx context.Context, c *config, l *log, s supervisor) error {
+	logger := l.Logger
+	lanes, err := newLanes(c, l.tap, logger)
 	if err != nil {
 		return err
 	}
@@ -87,7 +83,7 @@ func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *lo
 		Lanes:      lanes,
 		Version:    programVersion(),
 		Logger:     logger,
-		OwnLog:     latest.masked,
+		OwnLog:     l.latest.masked,
 		ResolveFor: time.Duration(c.ResolveFor),
 		Grace:      stopGrace,
 	})
@@ -98,7 +94,7 @@ func serveConfig(ctx context.Context, c *config, logger *slog.Logger, latest *lo
 		return err
 	}
 	logger.Info("started", "version", programVersion(), "terminals", len(lanes), "state_dir", c.StateDir)
-	defer openControl(a, c.StateDir, logger)()
+	defer openControl(a, c.StateDir, l.tap, logger)()
 	s.ready(a, c)
 	defer watchCables(a, c.Terminals)()
 	defer context.AfterFunc(ctx, s.stopping)()
@@ -177,7 +173,7 @@ func (console) alive()                      {}
 func (console) dead()                       {}
 
 // newLanes builds the terminals of the configuration. The tap, which may be nil,
-// sees their lines.
+// sees what happens to them.
 func newLanes(c *config, tap *trace.Tap, logger *slog.Logger) (lanes []agent.Lane, err error) {
 	for _, t := range c.Terminals {
 		lane, err := newLane(c, t, tap, logger)
@@ -221,7 +217,8 @@ func newLane(c *config, t terminalConfig, tap *trace.Tap, logger *slog.Logger) (
 	if err != nil {
 		return agent.Lane{}, err
 	}
-	return agent.Lane{ID: t.ID, Link: t.address.String(), Terminal: terminal, End: mqtt.Agent(broker, t.ID), Working: work.on}, nil
+	lane := agent.Lane{ID: t.ID, Link: t.address.String(), Terminal: terminal, End: mqtt.Agent(broker, t.ID), Working: work.on}
+	return watched(lane, tap), nil
 }
 
 // linkError says in the words of package device why a link is not open.
