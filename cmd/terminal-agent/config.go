@@ -143,16 +143,19 @@ type source struct {
 	level        string
 }
 
+// brokerPasswordVariable is the only way to give the password itself.
+const brokerPasswordVariable = "TERMINAL_AGENT_BROKER_PASSWORD"
+
 // newSource adds the flags of a source; after they are parsed, it is filled in.
 func newSource(flags *pflag.FlagSet, getenv func(string) string) *source {
-	s := &source{password: getenv("TERMINAL_AGENT_BROKER_PASSWORD")}
+	s := &source{password: getenv(brokerPasswordVariable)}
 	s.addFile(flags, getenv)
 	flags.StringVar(&s.stateDir, "state-dir", getenv("TERMINAL_AGENT_STATE_DIR"), "instead of state_dir (TERMINAL_AGENT_STATE_DIR)")
 	flags.StringSliceVar(&s.urls, "broker-url", strings.FieldsFunc(getenv("TERMINAL_AGENT_BROKER_URLS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		"instead of broker.urls; may be repeated (TERMINAL_AGENT_BROKER_URLS)")
 	flags.StringVar(&s.username, "broker-username", getenv("TERMINAL_AGENT_BROKER_USERNAME"), "instead of broker.username (TERMINAL_AGENT_BROKER_USERNAME)")
 	flags.StringVar(&s.passwordFile, "broker-password-file", getenv("TERMINAL_AGENT_BROKER_PASSWORD_FILE"),
-		"instead of broker.password_file (TERMINAL_AGENT_BROKER_PASSWORD_FILE; the password itself: TERMINAL_AGENT_BROKER_PASSWORD)")
+		"instead of broker.password_file (TERMINAL_AGENT_BROKER_PASSWORD_FILE; the password itself: "+brokerPasswordVariable+")")
 	flags.StringVar(&s.level, "log-level", getenv("TERMINAL_AGENT_LOG_LEVEL"), "instead of log_level: debug, info, warn, error (TERMINAL_AGENT_LOG_LEVEL)")
 	return s
 }
@@ -245,7 +248,8 @@ func inTOML(err *toml.DecodeError) string {
 	return fmt.Sprintf("%s: want %s, have a TOML %s", strings.Join(err.Key(), "."), want, m[1])
 }
 
-// check fills in defaults, and finds what is missing or contradicts itself.
+// check fills in defaults, and finds what is missing or contradicts itself. An
+// error of url.Parse may hold a part of a password, and is not repeated.
 func (c *config) check(content []byte) error {
 	setDefault(&c.LogLevel, defaultLogLevel)
 	setDefault(&c.ResolveFor, duration(defaultResolveFor))
@@ -272,8 +276,14 @@ func (c *config) check(content []byte) error {
 	if len(c.Broker.URLs) == 0 {
 		return errors.New(`broker.urls is missing: for instance urls = ["tls://broker.example.com:8883"]`)
 	}
-	if err := c.Broker.checkProxy(); err != nil {
-		return fmt.Errorf("%s: broker.proxy: %w", lineOf(content, "broker", 0, "proxy"), err)
+	for _, u := range c.Broker.URLs {
+		if _, err := url.Parse(u); err != nil {
+			return errors.New("broker.urls: not a URL such as tls://broker.example.com:8883; name and password do not belong there")
+		}
+	}
+	if _, err := url.Parse(c.Broker.Proxy); err != nil {
+		return fmt.Errorf("%s: broker.proxy: not a URL such as http://proxy.example.com:3128; in a password, / is written %%2F, @ %%40 and a blank %%20",
+			lineOf(content, "broker", 0, "proxy"))
 	}
 	if len(c.Terminals) == 0 {
 		return errors.New("no [[terminal]]: nothing to do")
@@ -359,15 +369,6 @@ func (z *zvtConfig) check(where func(key string) string) error {
 		if err := timer.value.check(); err != nil {
 			return fmt.Errorf("%s: %w", where(timer.key), err)
 		}
-	}
-	return nil
-}
-
-// checkProxy says what is wrong with a proxy that is no URL. The library's own
-// words may hold a part of the password.
-func (b brokerConfig) checkProxy() error {
-	if _, err := url.Parse(b.Proxy); err != nil {
-		return errors.New("not a URL such as http://proxy.example.com:3128; in a password, / is written %2F, @ %40 and a blank %20")
 	}
 	return nil
 }

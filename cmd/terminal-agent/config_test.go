@@ -162,7 +162,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"version"}, exitOK, "terminal-agent "},
 		{[]string{"--help"}, exitOK, "Usage"},
 		{[]string{"run", "--help"}, exitOK, "--config"},
-		{[]string{"config"}, exitConfig, "want init or check"},
+		{[]string{"config"}, exitConfig, "want init, check or show"},
 		{[]string{"config", "dance"}, exitConfig, `unknown command "dance"`},
 		{[]string{"config", "check", "--config", "/nowhere/agent.toml"}, exitConfig, "config init"},
 		{[]string{"service"}, exitConfig, "install, uninstall"},

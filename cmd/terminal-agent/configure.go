@@ -17,15 +17,17 @@ import (
 // config is `terminal-agent config`.
 func (p program) config(args []string) error {
 	if len(args) == 0 {
-		return configError{errors.New("config: want init or check")}
+		return configError{errors.New("config: want init, check or show")}
 	}
 	switch name, rest := args[0], args[1:]; name {
 	case "init":
 		return p.configInit(rest)
 	case "check":
 		return p.configCheck(rest)
+	case "show":
+		return p.configShow(rest)
 	default:
-		return configError{fmt.Errorf("config: unknown command %q; want init or check", name)}
+		return configError{fmt.Errorf("config: unknown command %q; want init, check or show", name)}
 	}
 }
 

@@ -6,7 +6,7 @@
 //
 //	main.go       commands and exit codes
 //	config.go     the configuration file, environment and flags
-//	configure.go  `config init` and `config check`
+//	configure.go  `config init`, `config check`, `config show` (configure_*.go)
 //	run.go        `run`: the agent from its parts, in the foreground
 //	supervise.go  `run --service`: under systemd, or Windows' service manager
 //	service.go    `service`: install, start, stop ...
@@ -55,6 +55,7 @@ Usage:
   terminal-agent run                  serve until interrupted
   terminal-agent config init          write a configuration
   terminal-agent config check         is the configuration right?
+  terminal-agent config show          what the agent makes of it, without secrets
   terminal-agent service install      as a service of this machine; also:
                          uninstall, start, stop, restart, status
   terminal-agent doctor               what is wrong, and what to do?

@@ -23,7 +23,7 @@ _terminal_agent() {
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		words="run config service doctor status history operation ports decode version --help"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = config ]; then
-		words="init check"
+		words="init check show"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = service ]; then
 		words="install uninstall start stop restart status"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = operation ]; then
@@ -38,6 +38,7 @@ _terminal_agent() {
 		doctor:*) words="$overrides --json --bundle" ;;
 		run:*) words="$overrides --service" ;;
 		config:check) words=$overrides ;;
+		config:show) words="$overrides --json" ;;
 		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --config --help" ;;
 		service:install) words="--config --help" ;;
 		service:* | decode:*) words="--help" ;;
