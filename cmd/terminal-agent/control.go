@@ -59,11 +59,11 @@ func (p program) askingFlags(command, text string) (*pflag.FlagSet, *asking) {
 
 // client is the way to the agent. Of the configuration it needs the state
 // directory only: the agent may run with the rest of it as it was before.
-func (a *asking) client() (*control.Client, error) {
-	if a.stateDir != "" {
-		return &control.Client{StateDir: a.stateDir}, nil
+func (s *source) client() (*control.Client, error) {
+	if s.stateDir != "" {
+		return &control.Client{StateDir: s.stateDir}, nil
 	}
-	content, err := os.ReadFile(a.file)
+	content, err := os.ReadFile(s.file)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("configuration: %w; %s", err, needsElevation)
@@ -74,10 +74,10 @@ func (a *asking) client() (*control.Client, error) {
 		StateDir string `toml:"state_dir"`
 	}
 	if err := toml.Unmarshal(content, &c); err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", a.file, err)}
+		return nil, configError{fmt.Errorf("%s: %w", s.file, err)}
 	}
 	if c.StateDir == "" {
-		return nil, configError{fmt.Errorf("%s: state_dir is missing", a.file)}
+		return nil, configError{fmt.Errorf("%s: state_dir is missing", s.file)}
 	}
 	return &control.Client{StateDir: c.StateDir}, nil
 }

@@ -63,7 +63,8 @@ func logToTap(tap *trace.Tap) slog.Handler {
 // missed.
 const eventsAtOnce = 4096
 
-// events passes on what the tap has and gets, for control.Server.
+// events passes on what the tap has and gets, for control.Server. Between what was
+// and what is stands an event that is zero.
 func events(tap *trace.Tap) func(context.Context, bool, func(json.RawMessage) error) error {
 	return func(ctx context.Context, live bool, emit func(json.RawMessage) error) error {
 		ctx, stop := context.WithCancel(ctx)
@@ -83,6 +84,9 @@ func events(tap *trace.Tap) func(context.Context, bool, func(json.RawMessage) er
 		}
 		if !live {
 			return nil
+		}
+		if err := send(trace.Event{}); err != nil {
+			return err
 		}
 		for e := range now {
 			if err := send(e); err != nil {

@@ -58,6 +58,7 @@ Usage:
   terminal-agent config show          what the agent makes of it, without secrets
   terminal-agent service install      as a service of this machine; also:
                          uninstall, start, stop, restart, status
+  terminal-agent debug                look on: every frame, live and in words
   terminal-agent doctor               what is wrong, and what to do?
   terminal-agent status               how the agent and its terminals are
   terminal-agent history              the latest operations
@@ -111,6 +112,8 @@ func (p program) command(ctx context.Context, args []string) error {
 		return p.config(rest)
 	case "service":
 		return p.service(ctx, rest)
+	case "debug":
+		return p.debug(ctx, rest)
 	case "doctor":
 		return p.doctor(ctx, rest)
 	case "status":
@@ -130,7 +133,7 @@ func (p program) command(ctx context.Context, args []string) error {
 		fmt.Fprintf(p.stdout, usage, defaultConfig())
 		return nil
 	default:
-		return configError{fmt.Errorf("unknown command %q; want run, config, service, doctor, status, history, operation, ports, decode or version", name)}
+		return configError{fmt.Errorf("unknown command %q; want run, debug, config, service, doctor, status, history, operation, ports, decode or version", name)}
 	}
 }
 

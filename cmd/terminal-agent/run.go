@@ -97,7 +97,10 @@ func serveConfig(ctx context.Context, c *config, l *log, s supervisor) error {
 	defer openControl(a, c.StateDir, l.tap, logger)()
 	s.ready(a, c)
 	defer watchCables(a, c.Terminals)()
-	defer context.AfterFunc(ctx, s.stopping)()
+	defer context.AfterFunc(ctx, func() {
+		logger.Info("stopping", "grace", stopGrace)
+		s.stopping()
+	})()
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops
 	defer stop()
 	go watch(watching, a.Alive, s, logger)
