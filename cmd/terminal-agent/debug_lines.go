@@ -32,9 +32,9 @@ func linesTo(w io.Writer) view {
 			if e.Missed > 0 {
 				fmt.Fprintf(&text, "%d events are missing here\n", e.Missed)
 			}
-			text.WriteString(head + label(e) + e.Meaning + "\n")
+			text.WriteString(head + fmt.Sprintf("%-*s  ", trace.LabelWidth, e.Label()) + e.Meaning + "\n")
 			if len(e.Bytes) > len("06") { // an ACK has said it all
-				text.WriteString(strings.Repeat(" ", len(head)+labelWidth) + e.Bytes + "\n")
+				text.WriteString(strings.Repeat(" ", len(head)+trace.LabelWidth+2) + e.Bytes + "\n")
 			}
 			if _, err := io.WriteString(w, text.String()); err != nil {
 				return err
@@ -42,22 +42,4 @@ func linesTo(w io.Writer) view {
 		}
 		return nil
 	}
-}
-
-// labelWidth is that of a label, in characters.
-const labelWidth = 12
-
-// label says who says what to whom.
-func label(e trace.Event) string {
-	words := string(e.Source)
-	switch {
-	case e.Source != trace.Line:
-	case e.Direction == trace.ToTerminal:
-		words = "ECR → PT"
-	case e.Direction == trace.FromTerminal:
-		words = "PT → ECR"
-	default:
-		words = "line"
-	}
-	return fmt.Sprintf("%-*s", labelWidth, words)
 }

@@ -14,7 +14,7 @@ func TestDecode(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := output("decode", file)
-	for _, want := range []string{"ECR → PT  06 50 end-of-day: password ••••••; CRC right", "|•• •• ••|", "wrong CRC", "84 9C"} {
+	for _, want := range []string{"ECR → PT    06 50 end-of-day: password ••••••; CRC right", "|•• •• ••|", "wrong CRC", "84 9C"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("decode does not say %q:\n%s", want, out)
 		}

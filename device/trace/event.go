@@ -42,6 +42,24 @@ type Event struct {
 	Missed int `json:"missed,omitempty"`
 }
 
+// LabelWidth is the width of the widest label, in characters.
+const LabelWidth = 10
+
+// Label says who says what to whom, in the words of payment terminals: ECR is the
+// till's side, which the agent plays, PT the terminal.
+func (e Event) Label() string {
+	switch {
+	case e.Source != Line:
+		return string(e.Source)
+	case e.Direction == ToTerminal:
+		return "ECR → PT"
+	case e.Direction == FromTerminal:
+		return "PT → ECR"
+	default:
+		return "line"
+	}
+}
+
 // Secret stands for a byte that is not shown.
 const Secret = "••"
 

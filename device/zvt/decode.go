@@ -36,10 +36,14 @@ func Decode(w io.Writer, r io.Reader) error {
 // what was written down when it was seen: then all of it was known.
 func explainCapture(w *bufio.Writer, r io.Reader) error {
 	header, events, err := trace.Read(r)
-	fmt.Fprintf(w, "software %s\ndevice   %s\nmade     %s UTC\n", trace.Mask(header.Software), trace.Mask(header.Device), header.Made.Format("2006-01-02 15:04:05"))
+	for _, row := range [][2]string{{"software", header.Software}, {"device", header.Device}, {"made", header.Made.Format("2006-01-02 15:04:05 UTC")}} {
+		if row[1] != "" {
+			fmt.Fprintf(w, "%-8s %s\n", row[0], trace.Mask(row[1]))
+		}
+	}
 	for i, e := range events {
 		if i == 0 || e.Lane != events[i-1].Lane {
-			fmt.Fprintf(w, "\nterminal %s\n", trace.Mask(e.Lane))
+			fmt.Fprintf(w, "\n%s\n", strings.TrimSpace("terminal "+trace.Mask(e.Lane)))
 		}
 		gap := 0.0
 		if i > 0 {
@@ -47,29 +51,28 @@ func explainCapture(w *bufio.Writer, r io.Reader) error {
 		}
 		when := fmt.Sprintf("%s %+8.3f  ", e.At.Format("15:04:05.000"), gap)
 		if e.Bytes == "" {
-			fmt.Fprintf(w, "%s%s\n", when, trace.Mask(e.Meaning))
+			explainPart(w, when, e.Label(), "", trace.Mask(e.Meaning))
 		}
 		for _, p := range parseHex(e.Bytes).parts() {
 			bytes, meaning := p.interpret()
 			if p.masked() && e.Meaning != "" {
 				meaning = trace.Mask(e.Meaning)
 			}
-			explainPart(w, when, e.Direction, bytes, meaning)
+			explainPart(w, when, e.Label(), bytes, meaning)
 			when = strings.Repeat(" ", len(when))
 		}
 	}
 	return err
 }
 
-// explainPart writes what a part is, and below it its bytes.
-func explainPart(w io.Writer, when string, d trace.Direction, bytes, meaning string) {
-	ways := map[trace.Direction]string{trace.ToTerminal: "ECR → PT  ", trace.FromTerminal: "PT → ECR  "}
-	const indent = "          "
-	way, ok := ways[d]
-	if !ok {
-		way = indent
+// explainPart writes what a part is, and below it its bytes. label says who said
+// it.
+func explainPart(w io.Writer, when, label, bytes, meaning string) {
+	label = fmt.Sprintf("%-*s", trace.LabelWidth, label)
+	fmt.Fprintf(w, "%s%s  %s\n", when, label, meaning)
+	if len(bytes) > len("06") { // an ACK has said it all
+		fmt.Fprintf(w, "%*s  %s\n", len(when)+trace.LabelWidth, "", bytes)
 	}
-	fmt.Fprintf(w, "%s%s%s\n%s%s%s\n", when, way, meaning, strings.Repeat(" ", len(when)), indent, bytes)
 }
 
 // explainDump explains hexadecimal digits. Lines that follow one another belong
@@ -83,7 +86,11 @@ func explainDump(w *bufio.Writer, r io.Reader) error {
 	explain := func() {
 		for _, p := range gathered.parts() {
 			bytes, meaning := p.interpret()
-			explainPart(w, "", p.direction(direction), bytes, meaning)
+			label := ""
+			if way := p.direction(direction); way != trace.Remark {
+				label = trace.Event{Direction: way}.Label()
+			}
+			explainPart(w, "", label, bytes, meaning)
 			found = true
 		}
 		gathered = dump{}
