@@ -58,8 +58,15 @@ func (p program) debug(ctx context.Context, args []string) error {
 		}
 	}
 	view := linesTo(p.stdout)
-	switch _, err := o.client.Status(ctx); {
+	switch status, err := o.client.Status(ctx); {
 	case err == nil:
+		var ids []string
+		for _, l := range status.Lanes {
+			ids = append(ids, l.ID)
+		}
+		if err := o.checkTerminal(ids); err != nil {
+			return err
+		}
 		return o.lookOn(ctx, view)
 	case errors.Is(err, control.ErrNotRunning):
 		return o.serveAndLookOn(ctx, from, view)
@@ -95,9 +102,6 @@ type onlooker struct {
 // lookOn shows what happens in the agent that runs. If it ends, the next one is
 // waited for: a service that is restarted is worth looking at.
 func (o *onlooker) lookOn(ctx context.Context, show view) error {
-	if err := o.checkTerminal(ctx); err != nil {
-		return err
-	}
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
 	failed := make(chan error, 1)
@@ -116,6 +120,17 @@ func (o *onlooker) lookOn(ctx context.Context, show view) error {
 // serveAndLookOn is an agent, and shows what happens in it, until ctx ends or the
 // person has seen enough; and then how it ends.
 func (o *onlooker) serveAndLookOn(ctx context.Context, from *source, show view) error {
+	c, err := from.load()
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for _, t := range c.Terminals {
+		ids = append(ids, t.ID)
+	}
+	if err := o.checkTerminal(ids); err != nil {
+		return err
+	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
 	engine := watchedEngine{isReady: make(chan struct{})}
@@ -126,11 +141,7 @@ func (o *onlooker) serveAndLookOn(ctx context.Context, from *source, show view) 
 		return err
 	case <-engine.isReady:
 	}
-	err := o.checkTerminal(ctx)
-	if err == nil {
-		err = o.lookOnToTheEnd(serving, stop, show)
-	}
-	stop()
+	err = o.lookOnToTheEnd(serving, stop, show)
 	return errors.Join(err, <-ended)
 }
 
@@ -138,32 +149,26 @@ func (o *onlooker) serveAndLookOn(ctx context.Context, from *source, show view) 
 // what it does after it was told to, in lines if the view is gone.
 func (o *onlooker) lookOnToTheEnd(serving context.Context, stop func(), show view) error {
 	toTheEnd := context.WithoutCancel(serving)
+	failed := make(chan error, 1)
 	go func() {
 		defer close(o.events)
-		o.trace(toTheEnd) // which is lost then
+		failed <- o.trace(toTheEnd)
 	}()
 	err := show(serving, o.events)
 	stop()
-	return errors.Join(err, linesTo(o.stderr)(toTheEnd, o.events))
+	err = errors.Join(err, linesTo(o.stderr)(toTheEnd, o.events))
+	if traced := <-failed; !errors.Is(traced, control.ErrLost) { // that is the end
+		err = errors.Join(err, traced)
+	}
+	return err
 }
 
-// checkTerminal reports whether the agent has the terminal that is wanted.
-func (o *onlooker) checkTerminal(ctx context.Context) error {
-	if o.terminal == "" {
+// checkTerminal reports whether the terminal that is wanted is one of these.
+func (o *onlooker) checkTerminal(ids []string) error {
+	if o.terminal == "" || slices.Contains(ids, o.terminal) {
 		return nil
 	}
-	s, err := o.client.Status(ctx)
-	if err != nil {
-		return advised(err)
-	}
-	var ids []string
-	for _, l := range s.Lanes {
-		ids = append(ids, l.ID)
-	}
-	if !slices.Contains(ids, o.terminal) {
-		return advised(fmt.Errorf("%w %q; this agent has %s", agent.ErrUnknownTerminal, o.terminal, strings.Join(ids, ", ")))
-	}
-	return nil
+	return advised(fmt.Errorf("%w %q; this agent has %s", agent.ErrUnknownTerminal, o.terminal, strings.Join(ids, ", ")))
 }
 
 // pastShown is how many events from before debug was started are shown.
@@ -237,7 +242,8 @@ func (o *onlooker) trace(ctx context.Context) error {
 func (o *onlooker) pass(ctx context.Context, e trace.Event) error {
 	if o.capture != nil {
 		if err := o.capture.Write(e); err != nil {
-			return fmt.Errorf("capture: %w", err)
+			o.capture = nil // a full disk must not end the looking on
+			o.remark(ctx, fmt.Sprintf("the capture ends here: %v", err))
 		}
 	}
 	select {
@@ -250,7 +256,7 @@ func (o *onlooker) pass(ctx context.Context, e trace.Event) error {
 
 // remark passes on something that the onlooker itself has to say.
 func (o *onlooker) remark(ctx context.Context, words string) {
-	o.pass(ctx, trace.Event{At: time.Now(), Source: trace.Log, Direction: trace.Remark, Meaning: "debug: " + words}) // an error is told by the next event
+	o.pass(ctx, trace.Event{At: time.Now(), Source: trace.Log, Direction: trace.Remark, Meaning: "debug: " + words}) // an error is ctx's end
 }
 
 // watchedEngine is the supervisor of an agent that runs for an onlooker, who sees
