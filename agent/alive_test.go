@@ -64,15 +64,11 @@ func TestSlowIsAlive(t *testing.T) {
 		}}, device.EndOfDay)},
 		"a terminal that is busy": {time.Hour, func(w *world) {
 			w.device.Set(devicetest.Script{Before: device.ErrBusy})
-			c := w.command("x", device.EndOfDay)
-			c.ExpiresAt = transport.At(w.cloud.now().Add(2 * time.Hour))
-			w.send(c)
+			w.send(w.commandFor(2*time.Hour, "x", device.EndOfDay))
 		}},
 		"a cloud that says nothing": {3 * time.Hour, func(w *world) {
 			w.wantNext()
-			w.cloud.mu.Lock()
-			w.cloud.deaf = true
-			w.cloud.mu.Unlock()
+			w.cloud.setDeaf(true)
 			w.suspend(time.Hour)
 			w.send(w.command("x", device.EndOfDay))
 		}},

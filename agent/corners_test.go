@@ -231,9 +231,7 @@ func TestWelcomeThatCannotBeRemembered(t *testing.T) {
 		w.send(old)
 		time.Sleep(time.Second)
 		writeJournal(w, []byte(strings.Repeat("damage", 5000)))
-		w.cloud.mu.Lock()
-		w.cloud.deaf = true
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(true)
 		var broken atomic.Bool
 		w.options.cut = func(when string) error {
 			if broken.Load() && when == "before" {
@@ -244,9 +242,7 @@ func TestWelcomeThatCannotBeRemembered(t *testing.T) {
 		w.start()
 		time.Sleep(time.Second) // old is journaled
 		broken.Store(true)
-		w.cloud.mu.Lock()
-		w.cloud.deaf = false
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(false)
 		time.Sleep(5 * time.Minute)
 		w.wantActs(1)
 		broken.Store(false)
@@ -466,9 +462,7 @@ func TestAcceptedByHalf(t *testing.T) {
 		time.Sleep(time.Minute)
 		fail.Store(true)
 		w.patience = 10 * time.Minute
-		c := w.command("x", device.EndOfDay)
-		c.ExpiresAt = transport.At(w.cloud.now().Add(5 * time.Minute))
-		w.send(c)
+		w.send(w.commandFor(5*time.Minute, "x", device.EndOfDay))
 		w.wantFinal("x", "COMPLETED")
 	})
 }

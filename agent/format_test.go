@@ -331,14 +331,10 @@ func TestFormat1Remembers(t *testing.T) {
 		old.IssuedAt = transport.At(old.IssuedAt.Add(-generation - time.Hour))
 		w.send(old)
 		w.wantFinal("old", "outcome_unknown unknown")
-		c := w.command("new", device.EndOfDay)
-		c.ExpiresAt = transport.At(w.cloud.now().Add(time.Hour))
-		w.send(c)
+		w.send(w.commandFor(time.Hour, "new", device.EndOfDay))
 		time.Sleep(10 * time.Minute)
 		w.wantActs(0)
-		w.cloud.mu.Lock()
-		w.cloud.deaf = false
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(false)
 		w.wantFinal("new", "COMPLETED")
 		w.wantActs(1)
 		if len(w.cloud.finals[w.id]) > 0 {

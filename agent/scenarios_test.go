@@ -393,21 +393,15 @@ func TestNoWelcome(t *testing.T) {
 		if waited := time.Since(begin); waited < helloAnswer || waited > 2*helloAnswer {
 			t.Errorf("it took %v, want a little more than %v", waited, helloAnswer)
 		}
-		w.cloud.mu.Lock()
-		w.cloud.deaf = false
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(false)
 		time.Sleep(time.Minute) // it is welcomed
 		w.end()
-		w.cloud.mu.Lock()
-		w.cloud.deaf = true
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(true)
 		w.start()
 		w.send(w.command("y", device.EndOfDay))
 		time.Sleep(10 * time.Minute)
 		w.wantActs(1)
-		w.cloud.mu.Lock()
-		w.cloud.deaf = false
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(false)
 		w.wantFinal("y", "expired no")
 		w.wantNext()
 	})

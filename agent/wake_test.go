@@ -59,9 +59,7 @@ func TestWakeAsksForTheTime(t *testing.T) {
 		w.send(late)
 		time.Sleep(30 * time.Second)
 		w.wantActs(1)
-		w.cloud.mu.Lock()
-		w.cloud.deaf = false
-		w.cloud.mu.Unlock()
+		w.cloud.setDeaf(false)
 		w.wantFinal("late", "expired no")
 		w.wantActs(1)
 		w.wantNext()

@@ -130,6 +130,13 @@ func (w *world) command(id string, op device.Operation) transport.Command {
 	}
 }
 
+// commandFor is a command that may start within d.
+func (w *world) commandFor(d time.Duration, id string, op device.Operation) transport.Command {
+	c := w.command(id, op)
+	c.ExpiresAt = transport.At(w.cloud.now().Add(d))
+	return c
+}
+
 // send has the cloud wait for a command and publish it.
 func (w *world) send(c transport.Command) {
 	w.cloud.mu.Lock()
@@ -230,6 +237,13 @@ type cloud struct {
 	finals    map[string][]string // as received, by operation
 	hellos    int
 	changed   chan struct{}
+}
+
+// setDeaf: a deaf cloud answers no hello.
+func (c *cloud) setDeaf(deaf bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = deaf
 }
 
 func (c *cloud) Connecting() []byte { return nil }
