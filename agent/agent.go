@@ -56,6 +56,10 @@ type Lane struct {
 	// it is on disk, in words. It must neither wait nor ask the agent. Default:
 	// nobody wants to know.
 	Journaled func(operationID, operation, step string)
+	// Capture returns what was last seen of this terminal, for send_logs: masked,
+	// most bytes at most, and how many it left out for that, the oldest. Default:
+	// nothing.
+	Capture func(most int64) (content []byte, dropped int64)
 }
 
 // Agent is the engine: it takes commands, has terminals carry them out, and
@@ -148,6 +152,9 @@ func (a *Agent) newLane(lo Lane) *lane {
 	if lo.Working == nil {
 		lo.Working = func(string) {}
 	}
+	if lo.Capture == nil {
+		lo.Capture = func(int64) ([]byte, int64) { return nil, 0 }
+	}
 	return &lane{
 		id:           lo.ID,
 		link:         lo.Link,
@@ -160,6 +167,7 @@ func (a *Agent) newLane(lo Lane) *lane {
 		program:      transport.Program{Version: o.Version, OS: runtime.GOOS, Arch: runtime.GOARCH},
 		stateDir:     o.StateDir,
 		ownLog:       o.OwnLog,
+		capture:      lo.Capture,
 		http:         o.HTTP,
 		resolveFor:   o.ResolveFor,
 		operations:   make(map[string]*operation),

@@ -35,6 +35,7 @@ type lane struct {
 	program    transport.Program
 	stateDir   string
 	ownLog     func() []byte
+	capture    func(most int64) (content []byte, dropped int64)
 	http       *http.Client
 	resolveFor time.Duration
 

@@ -29,9 +29,9 @@ import (
 // archive, and go to the cloud:
 //
 //	adapter --Put--> spool/N/*  --pack--> logs/N.tar.gz  --PUT--> upload.url
-//	                                         |
-//	                                   evidence "archive": from here on the
-//	                                   terminal is not read again
+//	                              ^          |
+//	   the agent's own log, and --+    evidence "archive": from here on the
+//	   what it saw meanwhile           terminal is not read again
 //
 // N is the journal's sequence of the operation.
 const (
@@ -40,6 +40,11 @@ const (
 
 	defaultMaxBytes = 16 << 20
 	ownLogName      = "terminal-agent.log"
+	captureName     = "terminal-agent-capture.txt"
+
+	// ownRoom is what the adapter leaves for these two, in bytes; of an archive
+	// that has to be small it is a quarter.
+	ownRoom = 1 << 20
 
 	// hardLimit of a send_logs at the dispatcher, if the command does not say.
 	hardLimit     = 15 * time.Minute
@@ -67,8 +72,8 @@ func (l *lane) request(op *operation) (device.Request, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return r, fmt.Errorf("%w: %w", errDisk, err)
 	}
-	r.Spool = &spool{dir: dir, room: roomFor(op.Command.Upload)}
-	op.spool = r.Spool.(*spool)
+	op.spool = newSpool(dir, roomFor(op.Command.Upload))
+	r.Spool = op.spool
 	return r, nil
 }
 
@@ -86,7 +91,13 @@ func roomFor(u *transport.Upload) int64 {
 type spool struct {
 	dir   string
 	room  int64
+	own   int64 // more room, which the adapter does not get
 	files []transport.LogFile
+}
+
+func newSpool(dir string, room int64) *spool {
+	own := min(ownRoom, room/4)
+	return &spool{dir: dir, room: room - own, own: own}
 }
 
 // Room implements device.Spool.
@@ -190,10 +201,8 @@ func (op *operation) packed() (archive, bool) {
 // pack makes the archive, puts it on disk, and records that it is there.
 func (l *lane) pack(op *operation, r transport.Report) (archive, error) {
 	s := op.spool
-	if own := l.ownLog(); len(own) > 0 {
-		if err := s.Put(ownLogName, own, 0); err != nil {
-			return archive{}, err
-		}
+	if err := l.putOwn(s); err != nil {
+		return archive{}, err
 	}
 	path := l.archivePath(op.Sequence)
 	if err := makeDir(filepath.Dir(path)); err != nil {
@@ -208,6 +217,21 @@ func (l *lane) pack(op *operation, r transport.Report) (archive, error) {
 		return archive{}, err
 	}
 	return a, nil
+}
+
+// putOwn adds what the agent itself has to say, while the terminal's dialogue is
+// the last thing that it saw.
+func (l *lane) putOwn(s *spool) error {
+	s.room, s.own = s.room+s.own, 0
+	if seen, dropped := l.capture(s.room / 2); len(seen) > 0 {
+		if err := s.Put(captureName, seen, dropped); err != nil {
+			return err
+		}
+	}
+	if own := l.ownLog(); len(own) > 0 {
+		return s.Put(ownLogName, own, 0)
+	}
+	return nil
 }
 
 // writeArchive writes the files of s as .tar.gz to path, under another name

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,9 @@ func TestSendLogs(t *testing.T) {
 		server := &logServer{answers: []int{0, 503, 429}}
 		w.options.HTTP = server.client()
 		w.options.OwnLog = func() []byte { return []byte("agent started\n") }
+		w.capture = func(most int64) ([]byte, int64) {
+			return fmt.Appendf(nil, "%d dialogue\n", len(w.device.Acts())), 7
+		}
 		w.device.Set(logScript)
 		w.start()
 		w.send(w.logCommand("x"))
@@ -99,8 +103,11 @@ func TestSendLogs(t *testing.T) {
 			t.Fatalf("%d archives uploaded", len(server.bodies))
 		}
 		files := unpack(t, server.bodies[0])
-		if files["02-application.log"] != "one\ntwo\n" || files[ownLogName] != "agent started\n" || len(files) != 3 {
+		if files["02-application.log"] != "one\ntwo\n" || files[ownLogName] != "agent started\n" || files[captureName] != "1 dialogue\n" || len(files) != 4 {
 			t.Errorf("files = %q", files)
+		}
+		if result := logsOf(t, r); !slices.ContainsFunc(result.Files, func(f transport.LogFile) bool { return f.Name == captureName && f.Dropped == 7 }) {
+			t.Errorf("result %+v", result)
 		}
 		last := server.seen[len(server.seen)-1]
 		if last.Method != http.MethodPut || last.ContentLength != int64(len(server.bodies[0])) || last.Header.Get("X-Test") != "yes" {
@@ -118,8 +125,16 @@ func TestSendLogs(t *testing.T) {
 	})
 }
 
+func logsOf(t *testing.T, r transport.Report) (result transport.SendLogsResult) {
+	t.Helper()
+	if err := json.Unmarshal(r.Result, &result); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
 // A crash after the logs were packed uploads them; the terminal is not read
-// again.
+// again, and what is uploaded is what was seen when it was read.
 func TestSendLogsAfterACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := memory(t)
@@ -128,11 +143,13 @@ func TestSendLogsAfterACrash(t *testing.T) {
 			server.answers = append(server.answers, 503)
 		}
 		w.options.HTTP = server.client()
+		w.capture = func(int64) ([]byte, int64) { return []byte("of this run\n"), 0 }
 		w.device.Set(logScript)
 		w.start()
 		w.send(w.logCommand("x"))
 		time.Sleep(5 * time.Second)
 		w.end()
+		w.capture = func(int64) ([]byte, int64) { return []byte("of the next run\n"), 0 }
 		w.device.Set(devicetest.Script{})
 		w.start()
 		w.wantFinal("x", "COMPLETED")
@@ -140,7 +157,7 @@ func TestSendLogsAfterACrash(t *testing.T) {
 		if w.device.Asked() != 0 {
 			t.Error("the terminal was read again")
 		}
-		if files := unpack(t, server.bodies[0]); files["02-application.log"] != "one\ntwo\n" {
+		if files := unpack(t, server.bodies[0]); files["02-application.log"] != "one\ntwo\n" || files[captureName] != "of this run\n" {
 			t.Errorf("files = %q", files)
 		}
 	})
@@ -235,10 +252,7 @@ func TestSendLogsWithoutLogs(t *testing.T) {
 		}
 		w.device.Set(logScript)
 		w.send(w.command("kept", device.SendLogs))
-		var result transport.SendLogsResult
-		if err := json.Unmarshal(w.wantFinal("kept", "COMPLETED").Result, &result); err != nil {
-			t.Fatal(err)
-		}
+		result := logsOf(t, w.wantFinal("kept", "COMPLETED"))
 		content, err := os.ReadFile(result.Archive)
 		if err != nil || unpack(t, content)["02-application.log"] == "" {
 			t.Errorf("archive %q: %v", result.Archive, err)
@@ -257,5 +271,46 @@ func TestSpoolHasARoom(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(filepath.Join(s.dir, "a.log")); string(b) != "third\n" {
 		t.Errorf("kept %q", b)
+	}
+}
+
+// A terminal with logs without end leaves room for the agent's own, of which the
+// oldest go where that is little.
+func TestOwnFilesHaveARoom(t *testing.T) {
+	for _, tt := range []struct {
+		name                   string
+		maxBytes, most, ownLog int64
+	}{
+		{"by default", 0, 512 << 10, 300 << 10},
+		{"a small archive", 100 << 10, 8500, 8500},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := memory(t)
+				w.options.HTTP = new(logServer).client()
+				w.options.OwnLog = func() []byte { return bytes.Repeat([]byte("agent\n"), 50<<10) }
+				w.capture = func(most int64) ([]byte, int64) {
+					if most < tt.most || most > tt.most+tt.most/8 {
+						t.Errorf("captured with room for %d", most)
+					}
+					return make([]byte, most), 0
+				}
+				w.device.Set(devicetest.Script{Outcome: logScript.Outcome, Files: map[string]string{"big": strings.Repeat("line\n", 4<<20)}})
+				w.start()
+				c := w.logCommand("x")
+				c.Upload.MaxBytes = tt.maxBytes
+				w.send(c)
+				size := int64(0)
+				for _, f := range logsOf(t, w.wantFinal("x", "COMPLETED")).Files {
+					size += f.Size
+					if f.Name == ownLogName && (f.Size < tt.ownLog || f.Size+f.Dropped != 300<<10) {
+						t.Errorf("%+v", f)
+					}
+				}
+				if most := roomFor(c.Upload); size > most || size < most-most/8 {
+					t.Errorf("%d bytes with room for %d", size, most)
+				}
+			})
+		})
 	}
 }

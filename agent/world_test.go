@@ -42,6 +42,7 @@ type world struct {
 	patience time.Duration // how long to await anything
 	working  func(operationID string)
 	noted    func(operationID, operation, step string)
+	capture  func(most int64) ([]byte, int64)
 
 	agent *Agent // the one that runs
 	stop  context.CancelFunc
@@ -96,7 +97,7 @@ func (w *world) startAlone() {
 	o := w.options
 	o.StateDir, o.Time, o.Version = w.dir, w.time, "test"
 	o.Logger = slog.New(slog.NewTextHandler(w.t.Output(), nil))
-	o.Lanes = []Lane{{ID: w.id, Link: "scripted", Terminal: w.device, End: w.bus.Agent(w.id), Working: w.working, Journaled: w.noted}}
+	o.Lanes = []Lane{{ID: w.id, Link: "scripted", Terminal: w.device, End: w.bus.Agent(w.id), Working: w.working, Journaled: w.noted, Capture: w.capture}}
 	if o.Grace == 0 {
 		o.Grace = time.Nanosecond
 	}
