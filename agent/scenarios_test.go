@@ -86,7 +86,7 @@ var scenarios = []struct {
 	{"clock set three hours back while it waits", func(w *world) {
 		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
 		w.send(w.command("set", device.EndOfDay))
-		w.cloud.await(w.t, w.patience, "ACCEPTED", func() bool { return !w.cloud.pending["set"].AcceptedAt.IsZero() })
+		w.wantWaiting("set", "card inserted")
 		w.time.set(-3 * time.Hour)
 		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
 		w.wantFinal("set", "COMPLETED")
@@ -95,7 +95,7 @@ var scenarios = []struct {
 	{"waited through a suspend", func(w *world) {
 		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
 		w.send(w.command("slept", device.EndOfDay))
-		w.cloud.await(w.t, w.patience, "ACCEPTED", func() bool { return !w.cloud.pending["slept"].AcceptedAt.IsZero() })
+		w.wantWaiting("slept", "card inserted")
 		w.suspend(2 * time.Minute)
 		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
 		w.wantFinal("slept", "device_busy no")
@@ -115,9 +115,7 @@ var scenarios = []struct {
 	{"cancelled while it waits for a busy terminal", func(w *world) {
 		w.device.Set(devicetest.Script{Before: fmt.Errorf("%w: card inserted", device.ErrBusy)})
 		w.send(w.command("busy", device.EndOfDay))
-		w.cloud.await(w.t, w.patience, "waiting", func() bool {
-			return slices.ContainsFunc(w.cloud.reports, func(r transport.Report) bool { return strings.Contains(r.Message, "card inserted") })
-		})
+		w.wantWaiting("busy", "card inserted")
 		cancel := w.command("busy", device.EndOfDay)
 		cancel.Cancel, cancel.Operation = true, ""
 		w.send(cancel)

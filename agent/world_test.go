@@ -240,6 +240,16 @@ type cloud struct {
 	changed   chan struct{}
 }
 
+// wantWaiting waits until the cloud is told why an operation waits.
+func (w *world) wantWaiting(id, why string) {
+	w.t.Helper()
+	w.cloud.await(w.t, w.patience, "report that "+id+" waits", func() bool {
+		return slices.ContainsFunc(w.cloud.reports, func(r transport.Report) bool {
+			return r.OperationID == id && strings.Contains(r.Message, why)
+		})
+	})
+}
+
 // setDeaf: a deaf cloud answers no hello.
 func (c *cloud) setDeaf(deaf bool) {
 	c.mu.Lock()
