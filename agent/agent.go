@@ -56,9 +56,9 @@ type Lane struct {
 	// it is on disk, in words. It must neither wait nor ask the agent. Default:
 	// nobody wants to know.
 	Journaled func(operationID, operation, step string)
-	// Capture returns what was last seen of this terminal, for send_logs: masked,
-	// most bytes at most, and how many it left out for that, the oldest. Default:
-	// nothing.
+	// Capture returns what was last seen of this terminal, for send_logs, masked.
+	// If that is more than most bytes the oldest are left out, and dropped is how
+	// many. Default: nothing.
 	Capture func(most int64) (content []byte, dropped int64)
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -26,13 +25,15 @@ import (
 //	configuration.toml        without passwords
 //	journal.json              the latest operations, newest first
 //	service.json              what the service says of itself, where it runs
+//	captures-service.txt      and what it has last seen of its terminals
 //	terminals.json            what was seen of each terminal, where it does not
 //	captures.txt              and what went over its line meanwhile
 //	*.log, or log.txt         the service's log, or how to get it
 //	said-to-doctor.txt        what terminals said on their own account
 //
-// Everything goes through trace.Mask. Of files that the configuration names only
-// the paths are in it.
+// Everything goes through trace.Mask; but captures, which decode has to read, are
+// masked at their source. Of files that the configuration names only the paths are
+// in it.
 
 // bundleHistory is how many operations of the journal are in a bundle.
 const bundleHistory = 1000
@@ -41,6 +42,7 @@ const bundleHistory = 1000
 type part struct {
 	name    string
 	content []byte
+	masked  bool // already
 }
 
 // writeBundle writes the archive, whole or not at all.
@@ -64,7 +66,10 @@ func archive(w io.Writer, parts []part, at time.Time) error {
 	zipped := gzip.NewWriter(w)
 	tarred := tar.NewWriter(zipped)
 	for _, p := range parts {
-		content := []byte(trace.Mask(string(p.content)))
+		content := p.content
+		if !p.masked {
+			content = []byte(trace.Mask(string(content)))
+		}
 		if err := tarred.WriteHeader(&tar.Header{Name: p.name, Mode: 0o600, Size: int64(len(content)), ModTime: at}); err != nil {
 			return err
 		}
@@ -77,9 +82,9 @@ func archive(w io.Writer, parts []part, at time.Time) error {
 
 // parts are the files of a bundle. What cannot be had is a file that says why.
 func (d *doctor) parts(ctx context.Context, r report) []part {
-	parts := []part{{"report.txt", []byte(r.text())}, inJSON("report", r, nil)}
+	parts := []part{{name: "report.txt", content: []byte(r.text())}, inJSON("report", r, nil)}
 	if content, err := os.ReadFile(d.file); err == nil {
-		parts = append(parts, part{"configuration.toml", []byte(withoutSecrets(string(content), d.c))})
+		parts = append(parts, part{name: "configuration.toml", content: []byte(withoutSecrets(string(content), d.c))})
 	}
 	parts = append(parts, d.logs(ctx)...)
 	if d.c == nil {
@@ -90,11 +95,14 @@ func (d *doctor) parts(ctx context.Context, r report) []part {
 	if d.service.status != nil {
 		parts = append(parts, inJSON("service", d.service.status, nil))
 	}
+	if d.service.runs {
+		parts = append(parts, d.serviceCaptures(ctx))
+	}
 	if len(d.sightings.all) > 0 {
-		parts = append(parts, inJSON("terminals", d.sightings.all, nil), d.capture())
+		parts = append(parts, inJSON("terminals", d.sightings.all, nil), captures("captures.txt", d.tap.Past()))
 	}
 	if said, err := os.ReadFile(d.inStateDir(saidFile)); err == nil {
-		parts = append(parts, part{saidFile, said})
+		parts = append(parts, part{name: saidFile, content: said})
 	}
 	return parts
 }
@@ -112,7 +120,7 @@ func (d *doctor) logs(ctx context.Context) (parts []part) {
 				name = fmt.Sprint(path, ".", n)
 			}
 			if content, err := os.ReadFile(name); err == nil {
-				parts = append(parts, part{filepath.Base(name), content})
+				parts = append(parts, part{name: filepath.Base(name), content: content})
 			}
 		}
 	}
@@ -120,32 +128,40 @@ func (d *doctor) logs(ctx context.Context) (parts []part) {
 		return parts
 	}
 	log, note := serviceLog(ctx)
-	return []part{{"log.txt", append(log, note...)}}
+	return []part{{name: "log.txt", content: append(log, note...)}}
 }
 
-// capture is what went over the lines while the doctor asked.
-func (d *doctor) capture() part {
-	var b bytes.Buffer
-	w, err := trace.NewWriter(&b, trace.Header{Software: "terminal-agent " + programVersion(), Made: time.Now()})
-	for id := range d.sightings.all {
-		for _, e := range d.tap.Last(id) {
-			if err == nil {
-				err = w.Write(e)
-			}
+// captures are events of any terminals.
+func captures(name string, events []trace.Event) part {
+	return part{name: name, content: capture("", time.Now(), events), masked: true}
+}
+
+// serviceCaptures is what the service has last seen. If not all of it can be had,
+// a comment at the end says why.
+func (d *doctor) serviceCaptures(ctx context.Context) part {
+	client := control.Client{StateDir: d.c.StateDir}
+	var seen []trace.Event
+	err := client.Past(ctx, func(line json.RawMessage) error {
+		var e trace.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			return fmt.Errorf("event: %w", err)
 		}
-	}
+		seen = append(seen, e)
+		return nil
+	})
+	p := captures("captures-service.txt", seen)
 	if err != nil {
-		fmt.Fprintln(&b, err)
+		p.content = fmt.Appendf(p.content, "\n# not all is to be had: %s\n", trace.Mask(err.Error()))
 	}
-	return part{"captures.txt", b.Bytes()}
+	return p
 }
 
 func inJSON(name string, v any, err error) part {
 	content, failed := json.MarshalIndent(v, "", "  ")
 	if err = errors.Join(err, failed); err != nil {
-		return part{name + ".txt", fmt.Appendf(nil, "not to be had: %v\n", err)}
+		return part{name: name + ".txt", content: fmt.Appendf(nil, "not to be had: %v\n", err)}
 	}
-	return part{name + ".json", append(content, '\n')}
+	return part{name: name + ".json", content: append(content, '\n')}
 }
 
 // history is what the journal has, from the service if it runs.

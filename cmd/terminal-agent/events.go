@@ -21,7 +21,8 @@ import (
 //	log: lines of every level -----+     +----> kept, for a send_logs and for
 //	                                            doctor --bundle
 
-// watched has the tap see what a lane journals, sends and receives.
+// watched has the tap see what a lane journals, sends and receives, and a send_logs
+// take what the tap has seen.
 func watched(lane agent.Lane, tap *trace.Tap) agent.Lane {
 	note := func(source trace.Source, words string) {
 		tap.Emit(trace.Event{At: time.Now(), Lane: lane.ID, Source: source, Direction: trace.Remark, Meaning: trace.Mask(words)})
@@ -29,6 +30,8 @@ func watched(lane agent.Lane, tap *trace.Tap) agent.Lane {
 	lane.Journaled = func(operationID, operation, step string) {
 		note(trace.Journal, fmt.Sprintf("%s %s %s", operation, operationID, step))
 	}
+	terminal := lane.Terminal
+	lane.Capture = func(most int64) ([]byte, int64) { return lastSeen(tap, lane.ID, terminal.Describe(), most) }
 	lane.End = transport.Watch(lane.End, func(s transport.Sight) {
 		words := s.Words()
 		switch {
