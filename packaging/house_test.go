@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"dispatcher/broker":               {},
 	"device/devicetest":               {"device"},
 	"device/zvt/zvttest":              {"device/trace", "device/zvt/frame", "device/zvt/apdu"},
+	"device/zvt/zvttest/cards":        {"device/zvt/frame", "device/zvt/apdu"},
 	"cmd/terminal-agent":              {"agent/...", "device/...", "packaging", "transport/..."},
 	"cmd/terminal-dispatcher":         {"dispatcher/...", "transport/..."},
 	"cmd/terminal-simulator":          {"device/..."},
