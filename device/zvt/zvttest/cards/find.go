@@ -29,7 +29,7 @@ func (c Card) FindIn(text string, file bool) string {
 	}
 	for how, reading := range readings {
 		for _, digits := range digitRuns.FindAllString(reading, -1) {
-			digits = strings.NewReplacer(" ", "", "-", "").Replace(digits)
+			digits = withoutGaps.Replace(digits)
 			for from := range digits {
 				for to := from + 13; to <= min(from+19, len(digits)); to++ {
 					if luhnIsRight(digits[from:to]) {
@@ -52,7 +52,7 @@ func (c Card) FindIn(text string, file bool) string {
 // findTracks looks for the tracks, of which nothing may be shown: any five bytes.
 func (c Card) findTracks(text string) string {
 	const part = 10 // hexadecimal digits
-	shown := strings.ToUpper(strings.NewReplacer(" ", "", "|", "").Replace(text))
+	shown := strings.ToUpper(withoutBorders.Replace(text))
 	if strings.Contains(shown, "QUIXOTE") || strings.Contains(shown, fmt.Sprintf("%X", "QUIXOTE")) {
 		return "track 1"
 	}
@@ -70,6 +70,9 @@ func (c Card) findTracks(text string) string {
 var (
 	digitRuns = regexp.MustCompile(`[0-9][0-9 -]+`)
 	hexRuns   = regexp.MustCompile(`[0-9A-Fa-f][0-9A-Fa-f -]+`)
+
+	withoutGaps    = strings.NewReplacer(" ", "", "-", "")
+	withoutBorders = strings.NewReplacer(" ", "", "|", "")
 )
 
 // unhexed is what is written in hexadecimal digits in a text, from its first digit
@@ -77,7 +80,7 @@ var (
 func unhexed(text string, from int) string {
 	var b strings.Builder
 	for _, row := range hexRuns.FindAllString(text, -1) {
-		digits := strings.NewReplacer(" ", "", "-", "").Replace(row)
+		digits := withoutGaps.Replace(row)
 		if len(digits) < 26 { // of the shortest card number
 			continue
 		}
