@@ -320,19 +320,22 @@ func topicFinding(v mqtt.Visit, prefix, id string) (f finding, deaf bool) {
 			return failure(check, id, fmt.Sprintf("the broker grants %s without acknowledgement (QoS 0)", topic), "ask the office to allow QoS 1: the agent does not work without it"), deaf
 		}
 	}
-	return good(check, id, "commands and welcomes may be read"), deaf
+	return good(check, id, "the broker grants commands and welcomes"), deaf
 }
 
-// cloudFinding says whether the dispatcher has answered a hello.
+// cloudFinding says whether the dispatcher has answered a hello. Some brokers grant
+// everything, and withhold in silence what is not permitted: Mosquitto with an
+// acl_file is one.
 func cloudFinding(v mqtt.Visit, prefix, id string) finding {
 	const check = "cloud"
-	topic := prefix + "/" + id + "/" + string(transport.Hello)
+	topics := prefix + "/" + id + "/"
+	topic := topics + string(transport.Hello)
 	switch {
 	case !v.Greeted:
 		return failure(check, id, "the broker does not take a message on "+topic, "ask the office to permit these credentials to write to this terminal's topics")
 	case v.Welcome == nil:
 		return failure(check, id, "the broker is there, but nobody behind it answers a hello on "+topic,
-			"is prefix under [broker] right? If it is, ask the office: whether the dispatcher runs, and whether these credentials may write to that topic")
+			"is prefix under [broker] right? If it is, ask the office: whether the dispatcher runs, and whether these credentials may write to that topic and read "+topics+string(transport.Welcome))
 	case len(v.Welcome.Pending) > 0:
 		return good(check, id, "answers in %v; %s for this terminal", v.RoundTrip.Round(time.Millisecond), plural(len(v.Welcome.Pending), "pending operation"))
 	default:
