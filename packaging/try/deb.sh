@@ -146,8 +146,9 @@ killed() {
 	expect_closed "$terminal" 120 1
 }
 
-# is_another PID: the service is ready, with another process than PID.
-is_another() { is ActiveState active && [ "$(main_pid)" != "$1" ]; }
+# is_another PID: the service is ready, with another process than PID. That one
+# has to be seen gone first: it is active until then.
+is_another() { [ "$(main_pid)" != "$1" ] && is ActiveState active; }
 
 hung() {
 	local before
@@ -170,6 +171,25 @@ drop_in() {
 	printf '[Service]\n%s\n' "$1" >"$root/etc/systemd/system/terminal-agent.service.d/try.conf"
 	guest systemctl daemon-reload
 }
+
+reloaded() {
+	local before
+	chapter "systemctl reload, with another log_level"
+	before=$(main_pid)
+	cp "$root$config" "$work/right"
+	printf 'log_level = "debug"\n%s\n' "$(grep -v '^log_level' "$work/right")" >"$root$config"
+	mark
+	guest systemctl reload terminal-agent
+	await 60 "its log says so" logs_level DEBUG
+	cat "$work/right" >"$root$config"
+	guest systemctl reload terminal-agent
+	await 60 "and when it is as it was" logs_level INFO
+	log | grep -F "log level is" | quote
+	expect "the process is the same" "$before" "$(main_pid)"
+}
+
+# logs_level LEVEL: the log says since mark that it is this.
+logs_level() { log | grep -F "log level is $1;"; }
 
 misconfigured() {
 	local line
@@ -347,6 +367,7 @@ inside() {
 	hardening
 	killed
 	hung
+	reloaded
 	misconfigured
 	upgraded
 	stopped
