@@ -54,6 +54,24 @@ func TestNoCardDataLeavesTheAgent(t *testing.T) {
 	})
 }
 
+// What others than the adapter say is masked, too, where it becomes an event.
+func TestEventsAreMasked(t *testing.T) {
+	const card = "4111 1111 1111 1111"
+	tap := trace.NewTap(keptTrace)
+	lane := watched(agent.Lane{ID: "T1", End: transporttest.NewBroker().Agent("T1")}, tap)
+	lane.Journaled("x", "end_of_day", "evidence: "+card)
+	slog.New(logToTap(tap)).Info("card "+card, "terminal", "T1", "track", card)
+	past := tap.Past()
+	for _, e := range past {
+		if strings.Contains(e.Meaning, "11 1111 1111") || !strings.Contains(e.Meaning, "4111 11** **** 1111") {
+			t.Errorf("%q", e.Meaning)
+		}
+	}
+	if len(past) != 2 {
+		t.Errorf("%d events", len(past))
+	}
+}
+
 // unlessSaid sets a flag for this test if the command line does not.
 func unlessSaid(t *testing.T, name, value string) {
 	t.Helper()
