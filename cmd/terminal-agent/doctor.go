@@ -80,7 +80,7 @@ func (p program) doctor(ctx context.Context, args []string) error {
 		"It can be asked while the service runs. 0: all is well, or there are warnings only;\n1: a check failed; 78: the configuration is wrong.")
 	from := newSource(flags, p.getenv)
 	asJSON := flags.Bool("json", false, "for a program")
-	bundle := flags.String("bundle", "", "writes `FILE`, a .tar.gz for the office: this report, configuration, journal, log; without secrets")
+	bundle := flags.String("bundle", "", "writes `FILE`, a .tar.gz for the office: this report, configuration, journal, log, captures; without secrets")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
