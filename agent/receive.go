@@ -48,7 +48,10 @@ func (l *lane) receiveCommand(m transport.Message) error {
 		err = &transport.InvalidError{OperationID: c.OperationID, Operation: c.Operation, Reason: "command: retained by the broker, so it may be old; commands are never retained"}
 	}
 	if err == nil {
-		return l.accept(c)
+		if err = l.accept(c); err != nil {
+			l.log.Warn("not taken; the broker delivers it again", "operation", c.OperationID, "error", err)
+		}
+		return err
 	}
 	var invalid *transport.InvalidError
 	if !errors.As(err, &invalid) || invalid.OperationID == "" {

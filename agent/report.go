@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -204,7 +205,7 @@ func (l *lane) sendFinals(ctx context.Context, s transport.Sender) error {
 		final := e.Final
 		l.mu.Unlock()
 		if err := s.Send(ctx, l.id, transport.Reports, final); err != nil {
-			return err
+			return fmt.Errorf("final report of operation %s: %w", e.Command.OperationID, err)
 		}
 		l.mu.Lock()
 		l.outbox = slices.DeleteFunc(l.outbox, func(o *entry) bool { return o == e })
@@ -261,7 +262,7 @@ func (l *lane) sendProgress(ctx context.Context, s transport.Sender) (time.Durat
 			l.mu.Lock()
 			op.changed = true
 			l.mu.Unlock()
-			return 0, err
+			return 0, fmt.Errorf("report of operation %s: %w", op.Command.OperationID, err)
 		}
 	}
 	return again, nil
