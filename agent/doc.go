@@ -15,6 +15,7 @@
 //	report.go   what is sent: hello, presence, final reports, progress
 //	clock.go    the cloud's time, which decides about deadlines
 //	journal.go  what is on disk, and how long
+//	commit.go   many lanes write to it at the same time
 //	local.go    operations that begin at the store
 //	status.go   what people at the store may ask
 //	alive.go    what a watchdog may ask

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,10 +94,12 @@ type entry struct {
 // journal is the agent's memory. Its methods may be called from any goroutine.
 type journal struct {
 	db       *bolt.DB
+	commits  *commits
 	lock     *os.File // of the state directory
 	id       string
 	pageSize int // bytes
 
+	reserving  sync.Mutex   // see reserve
 	unfinished atomic.Int64 // entries that still need room for a result
 
 	// noted, if set, is called with what has just come to be on disk of e.
@@ -240,7 +243,7 @@ func openFile(path string) (j *journal, err error) {
 	case err != nil:
 		return nil, damaged{fmt.Errorf("journal %s: %w", path, err)}
 	}
-	j = &journal{db: db, pageSize: db.Info().PageSize} // later it would be a race with a remap
+	j = &journal{db: db, commits: newCommits(db), pageSize: db.Info().PageSize} // later it would be a race with a remap
 	if isNew {
 		aside, _ := filepath.Glob(path + damagedSuffix + "*")
 		err = j.create(len(aside) > 0)
@@ -327,14 +330,25 @@ func (j *journal) check() error {
 // close closes the journal and gives the state directory free.
 func (j *journal) close() error { return errors.Join(j.db.Close(), j.lock.Close()) }
 
-// update is the one way to write. It is on disk when update returns nil.
+// update is the one way to write. It is on disk when update returns nil. What
+// waits at the same time is written together: see commits.
 func (j *journal) update(change func(tx *bolt.Tx) error) error {
+	return j.write(j.commits.update, change)
+}
+
+// updateAlone is update for what may be too much for the disk: nothing else
+// shall fail with it.
+func (j *journal) updateAlone(change func(tx *bolt.Tx) error) error {
+	return j.write(j.db.Update, change)
+}
+
+func (j *journal) write(update func(func(tx *bolt.Tx) error) error, change func(tx *bolt.Tx) error) error {
 	if j.cut != nil {
 		if err := j.cut("before"); err != nil {
 			return err
 		}
 	}
-	if err := j.db.Update(change); err != nil {
+	if err := update(change); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if j.cut != nil {
@@ -355,23 +369,36 @@ func (j *journal) beginAndGiveUp() {
 // the way. In bytes.
 const roomPerOperation = 192 << 10
 
-// reserve makes sure that the file holds enough free pages, on disk already,
-// for the unfinished operations and one more: their results can then be written
-// although the disk is full. (Pages that are free in the file belong to it. On a file system
-// that never overwrites in place, such as btrfs, this is no guarantee.)
+// reserve keeps room for the result of one more operation, until unfinished
+// counts it no longer. Two lanes that looked at the same free pages would share
+// them: one looks at a time.
 func (j *journal) reserve() error {
+	j.reserving.Lock()
+	defer j.reserving.Unlock()
+	if err := j.makeRoom(int(j.unfinished.Load()) + 2); err != nil {
+		return err
+	}
+	j.unfinished.Add(1)
+	return nil
+}
+
+// makeRoom makes sure that the file holds enough free pages, on disk already,
+// for so many operations: their results can then be written although the disk is
+// full. (Pages that are free in the file belong to it. On a file system that
+// never overwrites in place, such as btrfs, this is no guarantee.)
+func (j *journal) makeRoom(operations int) error {
 	page := j.pageSize
-	want := (int(j.unfinished.Load()) + 2) * roomPerOperation / page
+	want := operations * roomPerOperation / page
 	s := j.db.Stats()
 	free := s.FreePageN + s.PendingPageN
 	if free >= want {
 		return nil
 	}
 	filler := make([]byte, (want-free)*page)
-	if err := j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Put([]byte("filler"), filler) }); err != nil {
+	if err := j.updateAlone(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Put([]byte("filler"), filler) }); err != nil {
 		return err
 	}
-	return j.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Delete([]byte("filler")) })
+	return j.updateAlone(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Delete([]byte("filler")) })
 }
 
 // add stores a new entry and gives it its sequence.
@@ -398,11 +425,11 @@ func (j *journal) add(e *entry) error {
 		}
 		return put(tx, *e)
 	})
+	if err != nil || e.State == finished {
+		j.unfinished.Add(-1)
+	}
 	if err != nil {
 		return err
-	}
-	if e.State != finished {
-		j.unfinished.Add(1)
 	}
 	j.note(e, e.words())
 	return nil

@@ -124,7 +124,7 @@ func TestFiveHundredSessions(t *testing.T) {
 	t.Logf("%.1f goroutines a session", float64(runtime.NumGoroutine()-before)/n)
 	begin := time.Now()
 	for i := range n {
-		c := w.command(fmt.Sprint("op-", i), device.EndOfDay)
+		c := w.commandFor(10*time.Minute, fmt.Sprint("op-", i), device.EndOfDay) // also on a slow PC
 		c.TerminalID = crowdID(i)
 		w.cloud.mu.Lock()
 		w.cloud.pending[c.OperationID] = transport.Pending{Command: c}
