@@ -305,8 +305,8 @@ func (s *visitor) await(ctx context.Context, token paho.Token) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if token.Error() == nil && s.client.IsConnectionOpen() {
-		return nil
+	if token.Error() == nil {
+		return nil // also by a broker that then closes the connection
 	}
 	select {
 	case err := <-s.lost:
@@ -317,7 +317,8 @@ func (s *visitor) await(ctx context.Context, token paho.Token) error {
 }
 
 // greet says hello and waits for the welcome. Neither is an error if it fails: a
-// broker does not say that one may not publish.
+// broker does not say that one may not publish. (Some acknowledge and close the
+// connection: Mosquitto 2.0.11 of Debian 12.)
 func (s *visitor) greet(ctx context.Context) {
 	s.sent = time.Now()
 	token := s.client.Publish(s.topic(transport.Hello), qos, false, transport.Encode(s.call.Hello))
@@ -335,6 +336,8 @@ func (s *visitor) listen(ctx context.Context, patience time.Duration, enough fun
 		select {
 		case m := <-s.heard:
 			s.take(m)
+		case <-s.lost:
+			return
 		case <-over.C:
 			return
 		case <-ctx.Done():
