@@ -277,7 +277,7 @@ func TestStatusAndHistory(t *testing.T) {
 		want []string
 	}{
 		{"status", []string{"terminal-agent 1.2.3 ", "\nT0\n", "  link      serial:/dev/ttyT0 (scripted)\n", "  at work   ", "check_update RUNNING, " + running.ID, "  last      ", "end_of_day FAILED, ", "device_refused 77: not possible (executed: no)\n"}},
-		{"history", []string{"ACCEPTED", "T0        check_update  local:anna  RUNNING  " + running.ID, "device_refused 77: not possible (executed: no)"}},
+		{"history", []string{"ACCEPTED", "T0        check_update  local:anna  RUNNING\n  " + running.ID, "device_refused 77: not possible (executed: no)"}},
 		{"history --limit 1", []string{running.ID}},
 		{"history --terminal T9", []string{"no operations"}},
 	} {

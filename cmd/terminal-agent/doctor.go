@@ -179,24 +179,29 @@ func (f finding) String() string {
 	if f.Subject != "" {
 		about += " " + f.Subject
 	}
-	text := fmt.Sprintf("%-8s %s: %s\n", verdictColumn[f.Verdict], about, f.Says)
+	text := fold(fmt.Sprintf("%-8s ", verdictColumn[f.Verdict]), 9, about+": "+f.Says)
 	if f.Advice != "" {
-		text += "         -> " + f.Advice + "\n"
+		text += fold("         -> ", 12, f.Advice)
 	}
 	return text
 }
 
 // summary is the last line.
 func (r report) summary() string {
-	count := map[verdict]int{}
+	count, unknown := map[verdict]int{}, 0
 	for _, f := range r.Findings {
 		count[f.Verdict]++
+		if f.Verdict == verdictSkipped && f.Advice != "" {
+			unknown++
+		}
 	}
 	switch {
 	case count[verdictFailed] > 0:
 		return fmt.Sprintf("%s failed. Begin with the first.", plural(count[verdictFailed], "check"))
 	case count[verdictWarning] > 0:
 		return fmt.Sprintf("Nothing failed; %s.", plural(count[verdictWarning], "warning"))
+	case unknown > 0:
+		return fmt.Sprintf("Nothing failed; %s could be looked at more closely.", plural(unknown, "terminal"))
 	default:
 		return "All is well."
 	}

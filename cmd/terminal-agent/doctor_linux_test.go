@@ -41,9 +41,17 @@ func need(t *testing.T, what string, err error) {
 // withPTY has somebody serve the other end of a serial port.
 func (l *lab) withPTY(serve func(ctx context.Context, master *os.File)) *lab {
 	l.t.Helper()
+	name, _ := l.plugIn(serve)
+	l.link = "serial:" + name
+	return l
+}
+
+// plugIn is a serial port with somebody at its other end, until the cable is
+// pulled.
+func (l *lab) plugIn(serve func(ctx context.Context, master *os.File)) (name string, pull func()) {
+	l.t.Helper()
 	master, slave, err := pty.Open()
 	need(l.t, "pseudo-terminals (/dev/ptmx)", err)
-	name := slave.Name()
 	conn, err := master.SyscallConn()
 	if err != nil {
 		l.t.Fatal(err)
@@ -56,14 +64,14 @@ func (l *lab) withPTY(serve func(ctx context.Context, master *os.File)) *lab {
 	ctx, stop := context.WithCancel(l.t.Context())
 	var serving sync.WaitGroup
 	serving.Go(func() { serve(ctx, master) })
-	l.t.Cleanup(func() {
+	pull = sync.OnceFunc(func() {
 		stop()
 		master.Close()
 		serving.Wait()
 		slave.Close() // until now, or the other end sees a hang-up whenever a port is closed
 	})
-	l.link = "serial:" + name
-	return l
+	l.t.Cleanup(pull)
+	return slave.Name(), pull
 }
 
 // playing serves a scenario of zvttest on a line.
@@ -255,21 +263,29 @@ func TestDoctorBusyPort(t *testing.T) {
 	defer master.Close()
 	l.link = "serial:" + slave.Name()
 	slave.Close() // or we were the first to be seen to hold it
-	till := exec.Command(os.Args[0])
-	till.Env = append(os.Environ(), asTill+"="+strings.TrimPrefix(l.link, "serial:"))
+	pid, _ := holdAsTill(t, os.Args[0], slave.Name())
+	l.wants(exitFailed, verdictFailed, diagnosis{"port", "(pid " + strconv.Itoa(pid) + ")", "most likely the till"})
+}
+
+// holdAsTill has a program, which is the test's, hold a port until it lets go.
+func holdAsTill(t *testing.T, program, port string) (pid int, letGo func()) {
+	t.Helper()
+	till := exec.Command(program)
+	till.Env = append(os.Environ(), asTill+"="+port)
 	input, _ := till.StdinPipe()
 	output, _ := till.StdoutPipe()
 	if err := till.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	letGo = sync.OnceFunc(func() {
 		input.Close()
 		till.Wait()
 	})
+	t.Cleanup(letGo)
 	if said, _ := bufio.NewReader(output).ReadString('\n'); said != "<nil>\n" {
 		t.Fatalf("the till says %q", said)
 	}
-	l.wants(exitFailed, verdictFailed, diagnosis{"port", "(pid " + strconv.Itoa(till.Process.Pid) + ")", "most likely the till"})
+	return till.Process.Pid, letGo
 }
 
 func TestDoctorMissingPort(t *testing.T) {
@@ -369,10 +385,12 @@ func TestDoctorStateDirectoryNotPermitted(t *testing.T) {
 }
 
 // mount mounts a tmpfs as the state directory.
-func (l *lab) mount(flags uintptr, options string) {
-	l.t.Helper()
-	need(l.t, "root, to mount a tmpfs", unix.Mount("tmpfs", l.stateDir, "tmpfs", flags, options))
-	l.t.Cleanup(func() { unix.Unmount(l.stateDir, unix.MNT_DETACH) })
+func (l *lab) mount(flags uintptr, options string) { mountAt(l.t, l.stateDir, flags, options) }
+
+func mountAt(t *testing.T, dir string, flags uintptr, options string) {
+	t.Helper()
+	need(t, "root, to mount a tmpfs", unix.Mount("tmpfs", dir, "tmpfs", flags, options))
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
 func TestDoctorDisk(t *testing.T) {
@@ -401,7 +419,7 @@ func TestDoctorDisk(t *testing.T) {
 		l := newLab(t).withBroker().withCloud(0).withTerminal("success")
 		l.stateDir = l.write("file", "")
 		code, r := l.examine()
-		if code != exitFailed || !strings.Contains(r.text(), "FAILED   state directory "+l.stateDir+": is no directory") {
+		if code != exitFailed || !strings.Contains(unfolded(r.text()), "FAILED state directory "+l.stateDir+": is no directory") {
 			t.Errorf("exit code %d: %s", code, r.text())
 		}
 	})
@@ -449,12 +467,18 @@ func TestDoctorBlackHole(t *testing.T) {
 // blackHole is an address where nobody answers: the queue of a socket that
 // accepts nobody is full.
 func blackHole(t *testing.T) string {
+	address, _ := openBlackHole(t)
+	return address
+}
+
+func openBlackHole(t *testing.T) (address string, end func()) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
+	end = sync.OnceFunc(func() { unix.Close(fd) })
+	t.Cleanup(end)
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -465,16 +489,16 @@ func blackHole(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
+	address = fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
 	for range 8 {
 		c, err := net.DialTimeout("tcp", address, time.Second)
 		if err != nil {
-			return address
+			return address, end
 		}
 		t.Cleanup(func() { c.Close() })
 	}
 	t.Fatal("the queue does not fill")
-	return ""
+	return "", nil
 }
 
 // Rights are judged as the kernel does.

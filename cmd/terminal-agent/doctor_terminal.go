@@ -249,17 +249,19 @@ func (d *doctor) laneFinding(t terminalConfig) finding {
 }
 
 func laneState(check, id string, lane *agent.LaneStatus, deeper string) finding {
-	about := strings.TrimSpace(lane.Device.Model + " " + lane.Device.SoftwareVersion)
-	says := strings.TrimSpace(orElse(lane.Device.State, "not asked yet") + ", so the service; " + about)
-	says = strings.TrimSuffix(says, ";")
-	if lane.Device.Detail != "" {
-		says += ": " + lane.Device.Detail
+	says := "the service has not asked it yet"
+	if lane.Device.State != "" {
+		about := strings.TrimSpace(lane.Device.Model + " " + lane.Device.SoftwareVersion)
+		says = strings.TrimSuffix("the service says: "+lane.Device.State+", "+about, ", ")
+		if detail := plainDetail(lane.Device); detail != "" {
+			says += ": " + detail
+		}
 	}
 	switch lane.Device.State {
 	case "ready":
 		return good(check, id, "%s", says)
 	case "unreachable":
-		return failure(check, id, says, deeper)
+		return failure(check, id, says, "look at cable and power; "+deeper)
 	case "busy":
 		return warning(check, id, says, "wait until the terminal is free, then look again")
 	default:

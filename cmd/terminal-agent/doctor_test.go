@@ -40,6 +40,7 @@ import (
 type lab struct {
 	t        *testing.T
 	dir      string
+	id       string // the terminal's
 	broker   string // URL
 	link     string
 	more     string // keys of [broker]
@@ -49,7 +50,7 @@ type lab struct {
 }
 
 func newLab(t *testing.T) *lab {
-	l := &lab{t: t, dir: t.TempDir()}
+	l := &lab{t: t, dir: t.TempDir(), id: "T1"}
 	l.stateDir = filepath.Join(l.dir, "state")
 	if err := os.Mkdir(l.stateDir, 0o700); err != nil {
 		t.Fatal(err)
@@ -188,8 +189,8 @@ func (l *lab) write(name, content string) string {
 
 // config writes the configuration.
 func (l *lab) config() string {
-	return l.write("agent.toml", fmt.Sprintf("state_dir = %q\n[broker]\nurls = [%q]\n%s\n[[terminal]]\nid = \"T1\"\nprotocol = \"zvt\"\nlink = %q\n%s\n",
-		filepath.ToSlash(l.stateDir), l.broker, l.more, l.link, l.terminal))
+	return l.write("agent.toml", fmt.Sprintf("state_dir = %q\n[broker]\nurls = [%q]\n%s\n[[terminal]]\nid = %q\nprotocol = \"zvt\"\nlink = %q\n%s\n",
+		filepath.ToSlash(l.stateDir), l.broker, l.more, l.id, l.link, l.terminal))
 }
 
 // doctorRun is `terminal-agent doctor` with arguments.
@@ -206,6 +207,9 @@ func doctorRun(t *testing.T, env map[string]string, args ...string) (code int, s
 	}
 	return code, out.String()
 }
+
+// unfolded is a text as it was before it was made to fit the screen.
+func unfolded(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // examine is the report of the lab as it is.
 func (l *lab) examine(args ...string) (int, report) {
@@ -303,7 +307,8 @@ func TestDoctorConfiguration(t *testing.T) {
 			l.write("agent.toml", strings.Replace(string(text), tt.from, tt.to, 1))
 			code, out := doctorRun(t, nil, "--config", path)
 			first, _, _ := strings.Cut(out[strings.Index(out, "\n\n")+2:], "\nOK")
-			if code != exitConfig || !strings.HasPrefix(first, "FAILED   configuration: ") || !strings.Contains(first, tt.says) || !strings.Contains(first, tt.advice) {
+			first = unfolded(first)
+			if code != exitConfig || !strings.HasPrefix(first, "FAILED configuration: ") || !strings.Contains(first, tt.says) || !strings.Contains(first, tt.advice) {
 				t.Errorf("exit code %d: %s", code, out)
 			}
 		})
@@ -356,12 +361,16 @@ func (a *labAuthority) sign(name string, template *x509.Certificate, key *ecdsa.
 	return cert, a.l.write(name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 }
 
-// issue makes a certificate of 127.0.0.1 and its key.
-func (a *labAuthority) issue(name string, from, to time.Time) (certFile, keyFile string) {
+// issue makes a certificate of 127.0.0.1, or of other names, and its key.
+func (a *labAuthority) issue(name string, from, to time.Time, names ...string) (certFile, keyFile string) {
 	key := a.l.newKey()
+	addresses := []net.IP{net.IPv4(127, 0, 0, 1)}
+	if len(names) > 0 {
+		addresses = nil
+	}
 	_, certFile = a.sign(name, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: to,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: names, IPAddresses: addresses,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, key)
 	der, err := x509.MarshalECPrivateKey(key)
@@ -541,7 +550,7 @@ func TestDoctorSecondBroker(t *testing.T) {
 	text, _ := os.ReadFile(path)
 	l.write("agent.toml", strings.ReplaceAll(string(text), `\"`, `"`))
 	code, out := doctorRun(t, nil, "--config", path)
-	if code != exitOK || !strings.Contains(out, "warning  connection tcp://127.0.0.1") || !strings.Contains(out, "another broker can be reached") {
+	if code != exitOK || !strings.Contains(out, "warning  connection tcp://127.0.0.1") || !strings.Contains(unfolded(out), "another broker can be reached") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }
@@ -639,10 +648,10 @@ func (l *lab) retain(p transport.PresenceMessage) {
 	l.t.Helper()
 	ctx, stop := context.WithCancel(l.t.Context())
 	defer stop()
-	s := &sayer{payload: transport.Encode(p), said: make(chan error, 1)}
+	s := &sayer{id: l.id, payload: transport.Encode(p), said: make(chan error, 1)}
 	var running sync.WaitGroup
 	running.Go(func() {
-		mqtt.Agent(mqtt.Options{URLs: []string{l.broker}, Prefix: "terminals", Logger: slog.New(slog.DiscardHandler)}, "T1").Run(ctx, s)
+		mqtt.Agent(mqtt.Options{URLs: []string{l.broker}, Prefix: "terminals", Logger: slog.New(slog.DiscardHandler)}, l.id).Run(ctx, s)
 	})
 	select {
 	case err := <-s.said:
@@ -658,13 +667,14 @@ func (l *lab) retain(p transport.PresenceMessage) {
 
 // sayer says one presence.
 type sayer struct {
+	id      string // the terminal's
 	payload []byte
 	said    chan error
 }
 
 func (s *sayer) Connecting() []byte { return nil }
 func (s *sayer) Connected(ctx context.Context, to transport.Sender) {
-	s.said <- to.Send(ctx, "T1", transport.Presence, s.payload)
+	s.said <- to.Send(ctx, s.id, transport.Presence, s.payload)
 }
 func (s *sayer) Receive(context.Context, transport.Message) error { return nil }
 
@@ -909,7 +919,7 @@ func TestLaneFinding(t *testing.T) {
 		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceReady, Model: "DESK"}}, verdictOK, "DESK"},
 		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceBusy, Detail: "card inserted"}}, verdictWarning, "card inserted"},
 		{agent.LaneStatus{Device: transport.Device{State: transport.DeviceUnreachable, Detail: "no such port"}}, verdictFailed, "no such port"},
-		{agent.LaneStatus{}, verdictSkipped, "not asked yet"},
+		{agent.LaneStatus{}, verdictSkipped, "has not asked it yet"},
 		{agent.LaneStatus{Working: &agent.Record{Operation: "end_of_day", Message: "please wait"}}, verdictOK, "end_of_day, please wait"},
 	} {
 		tt.lane.ID = "T1"

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"terminalops/agent"
@@ -38,13 +40,17 @@ func (p program) history(ctx context.Context, args []string) error {
 	return p.printHistory(records)
 }
 
+// printHistory has a row for each operation, and below it its id, for the office,
+// and what there is to say.
 func (p program) printHistory(records []agent.Record) error {
 	if len(records) == 0 {
 		fmt.Fprintln(p.stdout, "no operations")
 		return nil
 	}
-	t := table(p.stdout)
-	fmt.Fprintln(t, "ACCEPTED\tTERMINAL\tOPERATION\tBY\tSTATE\tID\tDETAIL")
+	var rows bytes.Buffer
+	var details []string // below each row
+	t := table(&rows)
+	fmt.Fprintln(t, "ACCEPTED\tTERMINAL\tOPERATION\tBY\tSTATE")
 	for _, r := range records {
 		by := r.Origin
 		if r.CreatedBy != "" {
@@ -54,7 +60,16 @@ func (p program) printHistory(records []agent.Record) error {
 		if r.Report != nil && !r.Reported {
 			detail = strings.TrimPrefix(detail+"; the cloud does not know yet", "; ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", when(r.AcceptedAt), r.TerminalID, orDash(r.Operation), by, r.State, r.ID, detail)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", when(r.AcceptedAt), r.TerminalID, orDash(r.Operation), by, r.State)
+		details = append(details, fold("  ", 4, strings.TrimSuffix(r.ID+": "+detail, ": ")))
 	}
-	return t.Flush()
+	t.Flush() // into memory
+	head, _ := rows.ReadString('\n')
+	text := head
+	for _, detail := range details {
+		row, _ := rows.ReadString('\n')
+		text += row + detail
+	}
+	_, err := io.WriteString(p.stdout, text)
+	return err
 }

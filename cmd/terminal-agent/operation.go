@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,15 +54,28 @@ func (p program) operation(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	id, err := c.Submit(ctx, *terminal, flags.Arg(0), p.userName())
-	if errors.Is(err, control.ErrLost) {
+	id, err := submit(ctx, c, *terminal, flags.Arg(0), p.userName())
+	switch {
+	case errors.Is(err, control.ErrLost):
 		return unknownError{fmt.Errorf("%w before it answered; it may have begun: terminal-agent history", err)}
-	}
-	if err != nil {
+	case errors.Is(err, context.DeadlineExceeded):
+		return unknownError{errors.New("the agent does not answer; it may have begun: terminal-agent history")}
+	case err != nil:
 		return advised(err)
 	}
 	screen := reportPrinter{w: p.stdout, json: a.json, follow: *follow}
 	return p.await(ctx, c, id, &screen)
+}
+
+// submitPatience is how long the agent may take to put an operation on disk.
+const submitPatience = 20 * time.Second
+
+// submit asks for an operation. An interrupt waits for the answer, or nobody
+// could take back what was asked for.
+func submit(ctx context.Context, c *control.Client, terminal, operation, by string) (id string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitPatience)
+	defer cancel()
+	return c.Submit(ctx, terminal, operation, by)
 }
 
 // onlyTerminal is the terminal of an agent that has one.
@@ -105,7 +119,11 @@ func (p program) await(ctx context.Context, c *control.Client, id string, screen
 	case screen.err != nil:
 		return screen.err
 	}
-	return outcomeError(screen.last)
+	err = outcomeError(screen.last)
+	if err != nil && !screen.json {
+		return logged{err} // it was shown
+	}
+	return err
 }
 
 // takeBackPatience is how long the end of an operation that was taken back may
@@ -167,7 +185,11 @@ func printReport(w io.Writer, r agent.Report) error {
 	if r.Message != "" {
 		text += ": " + r.Message
 	}
-	if _, err := fmt.Fprintln(w, text); err != nil || r.Result == nil {
+	text = fold("", 10, text)
+	if r.Error != nil {
+		text += fold("          ", 10, reportDetail(r))
+	}
+	if _, err := io.WriteString(w, text); err != nil || r.Result == nil {
 		return err
 	}
 	return printResult(w, r.Result)
@@ -179,7 +201,8 @@ func printResult(w io.Writer, result json.RawMessage) error {
 	if err := json.Unmarshal(result, &members); err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
-	t := table(w)
+	var b bytes.Buffer
+	t := table(&b)
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		var list []json.RawMessage
 		if json.Unmarshal(members[name], &list) != nil {
@@ -193,14 +216,29 @@ func printResult(w io.Writer, result json.RawMessage) error {
 			fmt.Fprintf(t, "  %s\t%s\n", label, plain(value))
 		}
 	}
-	return t.Flush()
+	t.Flush() // into memory
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil { // receipts have empty lines
+			return err
+		}
+	}
+	return nil
 }
 
-// plain is a JSON value without the quotes of a text.
+// plain is a JSON value as people read it: a text without its quotes, an object
+// as names and values.
 func plain(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
 		return text
 	}
-	return string(value)
+	var object map[string]json.RawMessage
+	if json.Unmarshal(value, &object) != nil {
+		return string(value)
+	}
+	var members []string
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(object))) { // what it is, then how much
+		members = append(members, name+" "+plain(object[name]))
+	}
+	return strings.Join(members, ", ")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"terminalops/agent"
+	"terminalops/transport"
 )
 
 // status is `terminal-agent status`.
@@ -32,43 +33,56 @@ func (p program) status(ctx context.Context, args []string) error {
 
 func printStatus(w io.Writer, s agent.Status) error {
 	fmt.Fprintf(w, "terminal-agent %s %s/%s, journal %s\n", s.Version, s.OS, s.Arch, s.JournalID)
-	t := table(w)
 	for _, l := range s.Lanes {
-		fmt.Fprintf(t, "\n%s\n", l.ID)
-		row := func(name, text string) { fmt.Fprintf(t, "  %s\t%s\n", name, text) }
+		fmt.Fprintf(w, "\n%s\n", l.ID)
+		row := func(name, text string) { io.WriteString(w, fold(fmt.Sprintf("  %-9s ", name), 12, text)) }
 		row("link", l.Device.Link+" ("+l.Device.Protocol+")")
-		row("terminal", deviceWords(l))
+		row("terminal", deviceWords(l.Device))
+		if l.Device.State == transport.DeviceUnreachable {
+			row("", "-> terminal-agent doctor")
+		}
 		row("cloud", cloudWords(l))
 		row("clock", clockWords(l.Clock))
 		if l.Detail != "" {
 			row("trouble", l.Detail)
 		}
+		record := func(name string, r agent.Record) {
+			row(name, recordWords(r))
+			if detail := recordDetail(r); detail != "" {
+				row("", detail)
+			}
+		}
 		if r := l.Working; r != nil {
-			row("at work", recordWords(*r))
+			record("at work", *r)
 		}
 		for _, r := range l.Queue {
-			row("waiting", recordWords(r))
+			record("waiting", r)
 		}
 		if r := l.Last; r != nil {
-			row("last", recordWords(*r))
+			record("last", *r)
 		}
 	}
-	return t.Flush()
+	return nil
 }
 
-func deviceWords(l agent.LaneStatus) string {
-	words := []string{l.Device.State}
-	if l.Device.State == "" {
+func deviceWords(d transport.Device) string {
+	words := []string{d.State}
+	if d.State == "" {
 		words[0] = "not asked yet"
 	}
 	for _, more := range []struct{ name, value string }{
-		{"", l.Device.Detail}, {"", l.Device.Model}, {"serial number ", l.Device.SerialNumber}, {"software ", l.Device.SoftwareVersion},
+		{"", plainDetail(d)}, {"", d.Model}, {"serial number ", d.SerialNumber}, {"software ", d.SoftwareVersion},
 	} {
 		if more.value != "" {
 			words = append(words, more.name+more.value)
 		}
 	}
 	return strings.Join(words, ", ")
+}
+
+// plainDetail leaves out of a device's detail what its state says.
+func plainDetail(d transport.Device) string {
+	return strings.TrimPrefix(d.Detail, "terminal "+d.State+": ")
 }
 
 func cloudWords(l agent.LaneStatus) string {
@@ -84,6 +98,8 @@ func clockWords(c agent.ClockStatus) string {
 		return "the cloud has not told its time yet"
 	case c.Source == agent.ClockPC:
 		return "this PC's: no cloud has ever told its time"
+	case offset.Abs() < time.Second:
+		return "the cloud's, and this PC's is the same"
 	case offset < 0:
 		return fmt.Sprintf("the cloud's, %v behind this PC's", -offset)
 	default:
@@ -99,11 +115,7 @@ func recordWords(r agent.Record) string {
 			at = later
 		}
 	}
-	text := fmt.Sprintf("%s %s %s, %s", when(at), r.Operation, r.State, r.ID)
-	if detail := recordDetail(r); detail != "" {
-		text += ": " + detail
-	}
-	return text
+	return fmt.Sprintf("%s %s %s, %s", when(at), r.Operation, r.State, r.ID)
 }
 
 // recordDetail is what there is to say about how an operation ended, or is.
@@ -124,5 +136,5 @@ func reportDetail(r agent.Report) string {
 	if e.DeviceCode != "" {
 		code += " " + e.DeviceCode
 	}
-	return fmt.Sprintf("%s: %s (executed: %s)", code, e.Message, e.Executed)
+	return fmt.Sprintf("%s: %s (executed: %s)", code, strings.TrimPrefix(e.Message, "terminal unreachable: "), e.Executed)
 }
