@@ -33,7 +33,7 @@ const patience = 5 * time.Minute
 func TestEngineerAndCloudAtTheSameMoment(t *testing.T) {
 	const rounds = 8
 	t.Parallel()
-	terminal := newSimulated(t)
+	terminal := newSimulated(t, nil)
 	broker := brokers.StartNATS(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent.toml")
@@ -112,11 +112,12 @@ type simulated struct {
 	lines []string // what it hears and does
 }
 
-func newSimulated(t *testing.T) *simulated {
+// newSimulated is a terminal that works fast, by its clock; nil: the PC's.
+func newSimulated(t *testing.T, clock func() time.Time) *simulated {
 	t.Helper()
 	s := new(simulated)
 	var err error
-	if s.Terminal, err = zvttest.New(zvttest.Options{Fast: true, Tell: func(line string) {
+	if s.Terminal, err = zvttest.New(zvttest.Options{Fast: true, Clock: clock, Tell: func(line string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.lines = append(s.lines, line)

@@ -31,7 +31,11 @@ cloud, and the log. Card data and passwords are masked (••).
 
 Where the service runs, debug looks on: nothing is started or stopped. Where no
 agent runs it is the agent itself, until Ctrl-C, and carries out what the cloud
-asks for.`
+asks for.
+
+On a terminal this is a screen, with how everything is on top of it, and with keys
+to run the operations, to pause, to filter and to save what is shown. Otherwise, and
+with --plain, it is lines.`
 
 // debug is `terminal-agent debug`.
 func (p program) debug(ctx context.Context, args []string) error {
@@ -40,6 +44,7 @@ func (p program) debug(ctx context.Context, args []string) error {
 	o := onlooker{stderr: p.stderr, events: make(chan trace.Event)}
 	flags.StringVar(&o.terminal, "terminal", "", "only what concerns the terminal with this `ID`")
 	file := flags.String("capture", "", "also write what is shown to `FILE`, which terminal-agent decode explains")
+	plain := flags.Bool("plain", false, "lines, and no screen")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -58,6 +63,9 @@ func (p program) debug(ctx context.Context, args []string) error {
 		}
 	}
 	view := linesTo(p.stdout)
+	if screen, there := p.screen(&o); there && !*plain {
+		view = screen
+	}
 	switch status, err := o.client.Status(ctx); {
 	case err == nil:
 		var ids []string
@@ -69,6 +77,7 @@ func (p program) debug(ctx context.Context, args []string) error {
 		}
 		return o.lookOn(ctx, view)
 	case errors.Is(err, control.ErrNotRunning):
+		o.own = true
 		return o.serveAndLookOn(ctx, from, view)
 	default:
 		return advised(err)
@@ -96,6 +105,7 @@ type onlooker struct {
 	terminal string        // the only one that is wanted; empty: all
 	capture  *trace.Writer // nil: none
 	stderr   io.Writer
+	own      bool // the agent is this process
 	events   chan trace.Event
 }
 

@@ -65,7 +65,13 @@ func (s *shown) await(text string) {
 // onePC is a terminal, a cloud, and the configuration of an agent for both.
 func onePC(t *testing.T) (terminal *simulated, cloud *cloud, config string) {
 	t.Helper()
-	terminal, broker, dir := newSimulated(t), brokers.StartNATS(t), t.TempDir()
+	return onePCBy(t, nil)
+}
+
+// onePCBy is onePC with a terminal that has a clock of its own.
+func onePCBy(t *testing.T, clock func() time.Time) (terminal *simulated, cloud *cloud, config string) {
+	t.Helper()
+	terminal, broker, dir := newSimulated(t, clock), brokers.StartNATS(t), t.TempDir()
 	config = filepath.Join(dir, "agent.toml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `state_dir = %q
 [broker]
