@@ -11,7 +11,7 @@ import (
 
 // commands are all there are, as they are typed.
 func commands() []string {
-	all := []string{"run", "config init", "config check", "config show", "decode", "doctor", "status", "history", "operation run", "ports"}
+	all := []string{"run", "config init", "config check", "config show", "debug", "decode", "doctor", "status", "history", "operation run", "ports"}
 	for name := range serviceCommands {
 		all = append(all, "service "+name)
 	}

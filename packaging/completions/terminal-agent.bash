@@ -4,7 +4,7 @@ _terminal_agent() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words
 	local overrides="--config --state-dir --broker-url --broker-username --broker-password-file --log-level --help"
 	case $previous in
-	--config | --bundle | --broker-password-file | --ca-file | --cert-file | --key-file)
+	--config | --bundle | --capture | --broker-password-file | --ca-file | --cert-file | --key-file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$current")
 		return
 		;;
@@ -21,7 +21,7 @@ _terminal_agent() {
 		;;
 	esac
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		words="run config service doctor status history operation ports decode version --help"
+		words="run config service debug doctor status history operation ports decode version --help"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = config ]; then
 		words="init check show"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = service ]; then
@@ -35,6 +35,7 @@ _terminal_agent() {
 		return
 	else
 		case ${COMP_WORDS[1]}:${COMP_WORDS[2]} in
+		debug:*) words="$overrides --terminal --capture --plain" ;;
 		doctor:*) words="$overrides --json --bundle" ;;
 		run:*) words="$overrides --service" ;;
 		config:check) words=$overrides ;;
