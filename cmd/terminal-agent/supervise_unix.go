@@ -59,11 +59,19 @@ func (s systemd) logHandler(copy io.Writer, level slog.Leveler) slog.Handler {
 
 // toJournal writes one record, with its attributes as fields: TERMINAL=,
 // OPERATION= and so on.
+//
+// An error without any may be our last word, and goes to stderr, with its priority
+// (sd-daemon(3)): the journal knows whose that is. Of what was sent with fields it
+// only finds out as long as the process lives.
 func toJournal(level slog.Level, line string, attrs []slog.Attr) error {
+	if level >= slog.LevelError && len(attrs) == 0 {
+		_, err := fmt.Fprintf(os.Stderr, "<3>%s\n", strings.ReplaceAll(line, "\n", "\n<3>"))
+		return err
+	}
 	priority := journal.PriDebug
 	switch {
 	case level >= slog.LevelError:
-		priority = journal.PriErr
+		priority = journal.PriErr // 3
 	case level >= slog.LevelWarn:
 		priority = journal.PriWarning
 	case level >= slog.LevelInfo:
