@@ -173,6 +173,7 @@ cut_number() {
 
 inside() {
 	local n
+	pardoned='"no answer to ' # by a PC whose power is off
 	start_cloud "$account-T0001" "$account-T0002"
 	build_pc
 	switch_on "$account-T0001"
