@@ -134,6 +134,11 @@ func prepareService(ctx context.Context, exe string, c *config, o installOptions
 	if err := shareConfig(file); err != nil {
 		return nil, err
 	}
+	if password := c.Broker.PasswordFile; filepath.Dir(password) == filepath.Dir(file) { // config init wrote it there
+		if err := shareConfig(password); err != nil {
+			return nil, err
+		}
+	}
 	if c.StateDir != defaultStateDir() {
 		if err := makeStateDir(c.StateDir); err != nil {
 			return nil, err
