@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +16,13 @@ import (
 )
 
 // config is `terminal-agent config`.
-func (p program) config(args []string) error {
+func (p program) config(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return configError{errors.New("config: want init, check or show")}
 	}
 	switch name, rest := args[0], args[1:]; name {
 	case "init":
-		return p.configInit(rest)
+		return p.configInit(ctx, rest)
 	case "check":
 		return p.configCheck(rest)
 	case "show":
@@ -56,15 +57,26 @@ func (p program) configCheck(args []string) error {
 type setting struct {
 	flag, table, key string
 	required         bool
+	number           bool // in TOML
 	help             string
 	value            string
 }
 
-// configInit is `terminal-agent config init`: the reference configuration with
-// what was given filled in. It never overwrites.
-func (p program) configInit(args []string) error {
-	flags := p.flags("config init", "Writes a configuration for one terminal, with every key that there is and a word about it.\nAn existing file stays as it is.")
-	settings := []*setting{
+type settings []*setting
+
+// named is the setting of a flag.
+func (all settings) named(flag string) *setting {
+	for _, s := range all {
+		if s.flag == flag {
+			return s
+		}
+	}
+	panic("terminal-agent: no setting " + flag)
+}
+
+// initSettings are those with a flag. The broker's URLs are several, and apart.
+func initSettings() settings {
+	return settings{
 		{flag: "terminal-id", table: "terminal", key: "id", required: true, help: "the terminal's id, as the cloud knows it; required"},
 		{flag: "link", table: "terminal", key: "link", required: true, help: "serial:/dev/ttyACM0, serial:COM3, usb:0b00:0080 or tcp:192.0.2.10:20007; required"},
 		{flag: "broker-username", table: "broker", key: "username", help: "name for the broker"},
@@ -74,10 +86,20 @@ func (p program) configInit(args []string) error {
 		{flag: "key-file", table: "broker", key: "key_file", help: "`FILE` with its key"},
 		{flag: "state-dir", key: "state_dir", value: defaultStateDir(), help: "`DIRECTORY` for the journal"},
 	}
+}
+
+// configInit is `terminal-agent config init`: the reference configuration with
+// what was given filled in. Whoever is at a terminal is asked for the rest if
+// something has to be given. It never overwrites.
+func (p program) configInit(ctx context.Context, args []string) error {
+	flags := p.flags("config init", "Writes a configuration for one terminal, with every key that there is and a word about it.\n"+
+		"At a terminal it asks for what is not given, once something required is not.\nAn existing file stays as it is.")
+	all := initSettings()
 	urls := flags.StringSlice("broker-url", nil, "tls://broker.example.com:8883; may be repeated; required")
-	for _, s := range settings {
+	for _, s := range all {
 		flags.StringVar(&s.value, s.flag, s.value, s.help)
 	}
+	noInput := flags.Bool("no-input", false, "asks nothing, also at a terminal")
 	var to source
 	to.addFile(flags, p.getenv)
 	if err := parse(flags, args); err != nil {
@@ -87,20 +109,30 @@ func (p program) configInit(args []string) error {
 		fmt.Fprintf(p.stdout, "%s is there already; it stays as it is\n", to.file)
 		return nil
 	}
-	text, err := fillIn(*urls, settings)
+	whole := len(*urls) > 0 && all.named("terminal-id").value != "" && all.named("link").value != ""
+	if a, leave, there := p.askAtTerminal(); there && !whole && !*noInput {
+		defer leave()
+		return p.configAsk(ctx, a, to.file, *urls, all)
+	}
+	return p.configWrite(to.file, *urls, all)
+}
+
+// configWrite writes the configuration as it was given.
+func (p program) configWrite(file string, urls []string, all settings) error {
+	text, err := fillIn(urls, all)
 	if err != nil {
 		return configError{fmt.Errorf("config init: %w", err)}
 	}
-	if err := writeConfig(to.file, text); err != nil {
+	if err := writeWhole(file, text, shareWithService); err != nil {
 		return fmt.Errorf("config init: %w", err)
 	}
-	fmt.Fprintf(p.stdout, "%s is written\n", to.file)
+	fmt.Fprintf(p.stdout, "%s is written\n", file)
 	return nil
 }
 
 // fillIn is the reference configuration with settings in it. What is not given
 // stays a comment.
-func fillIn(urls []string, settings []*setting) (string, error) {
+func fillIn(urls []string, all settings) (string, error) {
 	if len(urls) == 0 {
 		return "", errors.New("--broker-url is missing")
 	}
@@ -113,7 +145,7 @@ func fillIn(urls []string, settings []*setting) (string, error) {
 		quoted = append(quoted, q)
 	}
 	text := setKey(packaging.AgentConfig, "broker", "urls", "["+strings.Join(quoted, ", ")+"]")
-	for _, s := range settings {
+	for _, s := range all {
 		if s.value == "" {
 			if s.required {
 				return "", fmt.Errorf("--%s is missing", s.flag)
@@ -123,6 +155,9 @@ func fillIn(urls []string, settings []*setting) (string, error) {
 		q, err := quote(s.value)
 		if err != nil {
 			return "", fmt.Errorf("--%s: %w", s.flag, err)
+		}
+		if s.number {
+			q = s.value
 		}
 		text = setKey(text, s.table, s.key, q)
 	}
@@ -159,9 +194,9 @@ func setKey(text, table, key, value string) string {
 	panic("the reference configuration has no " + table + "." + key)
 }
 
-// writeConfig writes the file whole or not at all, for the agent's and the
-// administrator's eyes.
-func writeConfig(path, text string) (err error) {
+// writeWhole writes a file whole or not at all, for the agent's and the
+// administrator's eyes, as share sees to it.
+func writeWhole(path, text string, share func(*os.File) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := makeConfigDir(dir); err != nil {
 		return err
@@ -179,7 +214,7 @@ func writeConfig(path, text string) (err error) {
 	if _, err := io.WriteString(f, text); err != nil {
 		return err
 	}
-	if err := shareWithService(f); err != nil {
+	if err := share(f); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

@@ -53,7 +53,7 @@ terminals carry them out, and reports.
 
 Usage:
   terminal-agent run                  serve until interrupted
-  terminal-agent config init          write a configuration
+  terminal-agent config init          write a configuration, with questions
   terminal-agent config check         is the configuration right?
   terminal-agent config show          what the agent makes of it, without secrets
   terminal-agent service install      as a service of this machine; also:
@@ -109,7 +109,7 @@ func (p program) command(ctx context.Context, args []string) error {
 	case "run":
 		return p.run(ctx, rest)
 	case "config":
-		return p.config(rest)
+		return p.config(ctx, rest)
 	case "service":
 		return p.service(ctx, rest)
 	case "debug":

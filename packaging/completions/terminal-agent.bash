@@ -40,7 +40,7 @@ _terminal_agent() {
 		run:*) words="$overrides --service" ;;
 		config:check) words=$overrides ;;
 		config:show) words="$overrides --json" ;;
-		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --config --help" ;;
+		config:init) words="--terminal-id --broker-url --link --broker-username --broker-password-file --ca-file --cert-file --key-file --state-dir --no-input --config --help" ;;
 		service:install) words="--config --help" ;;
 		service:* | decode:*) words="--help" ;;
 		status:* | ports:*) words="--config --state-dir --json --help" ;;
