@@ -183,7 +183,7 @@ func TestConfigInitBadAnswers(t *testing.T) {
 		"want six digits", "000000 at most terminals", "OK terminal: ready",
 		"this has to be answered", `"P 11223351": want 1 to 64 letters`,
 		"are tried in turn", `"broker.example.com": expected tcp://`, "name and password do not belong in the URL", "expected tcp://",
-		"/nowhere/ca.pem: ca_file is not there", "ca_file has no certificate that can be read",
+		"ca.pem: ca_file is not there", "ca_file has no certificate that can be read",
 		"cert_file has expired", "this has to be answered", "do not belong together",
 		`"perhaps": want yes or no`)
 	if strings.Contains(said, "opensesame") {
