@@ -85,9 +85,9 @@ windows() {
 	[ -n "${WITHOUT_MSI:-}" ] || EXE="$dir/terminal-agent.exe" packaging/msi/build.sh
 }
 
-# Without inlining it is 7 % smaller, as in the Makefile.
+# As small as the Makefile makes it.
 program() { # GOOS GOARCH FILE
-	GOOS=$1 GOARCH=$2 $GO build -trimpath -buildvcs=false -gcflags=all=-l -ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$3" ./cmd/terminal-agent
+	GOOS=$1 GOARCH=$2 $GO build -trimpath -buildvcs=false -gcflags=all=-l -tags=nethttpomithttp2 -ldflags "-s -w -buildid= -X main.version=$VERSION" -o "$3" ./cmd/terminal-agent
 }
 
 common_files() { # DIRECTORY
