@@ -42,7 +42,7 @@ func programs(b *testing.B) (agent, echo string) {
 	b.Helper()
 	dir := b.TempDir()
 	for name, source := range map[string]string{"agent": "../terminal-agent", "echo": "./testdata/echo"} {
-		build := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), source)
+		build := exec.Command("go", "build", "-trimpath", "-gcflags=all=-l", "-tags=nethttpomithttp2", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), source)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			b.Fatalf("build %s: %v\n%s", source, err, out)
