@@ -92,7 +92,8 @@ func TestVectorsRead(t *testing.T) {
 	}
 }
 
-// Two Conns back to back over a plain net.Pipe, each vector both ways.
+// Two Conns back to back over a plain net.Pipe, each vector both ways, and what
+// was recorded without its frame.
 func TestVectorsBackToBack(t *testing.T) {
 	conns := map[string]func(Stream) Conn{
 		"serial": func(s Stream) Conn { return Serial(s, SerialOptions{}) },
@@ -105,7 +106,7 @@ func TestVectorsBackToBack(t *testing.T) {
 				ecr, pt := newConn(a), newConn(b)
 				defer ecr.Close()
 				defer pt.Close()
-				for _, v := range vectors(t) {
+				for _, v := range append(vectors(t), unframed(t)...) {
 					wait := later(func() {
 						wantAPDU(t, pt, v.apdu)
 						wantErr(t, pt.WriteAPDU(t.Context(), v.apdu))

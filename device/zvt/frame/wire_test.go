@@ -45,6 +45,32 @@ func vectors(t testing.TB) []vector {
 	return vs
 }
 
+// unframed are the APDUs that others recorded, most of them on TCP: package apdu
+// has them, with what they mean.
+func unframed(t testing.TB) []vector {
+	t.Helper()
+	text, err := os.ReadFile("../apdu/testdata/recorded.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vs []vector
+	name := ""
+	for line := range strings.Lines(string(text)) {
+		switch mark, rest, _ := strings.Cut(strings.TrimSpace(line), " "); mark {
+		case "#":
+			name = rest
+		case ">":
+			vs = append(vs, vector{name: name, apdu: unhex(t, rest)})
+		case "!": // no APDU
+			vs = vs[:len(vs)-1]
+		}
+	}
+	if len(vs) < 26 {
+		t.Fatalf("%d recorded APDUs: zvt.md 6 alone has 26", len(vs))
+	}
+	return vs
+}
+
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.Join(strings.Fields(s), ""))
