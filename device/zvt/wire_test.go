@@ -15,6 +15,7 @@ import (
 	"terminalops/device"
 	"terminalops/device/zvt"
 	"terminalops/device/zvt/frame"
+	"terminalops/device/zvt/zvttest"
 )
 
 // These tests do not trust zvttest, which shares our codec: the terminal is a
@@ -543,6 +544,76 @@ func TestLateAnswer(t *testing.T) {
 		p.hearsNothing(10 * time.Second)
 		p.tells(complete)
 	})
+}
+
+// TestSlowDisk is the trap of zvt.md 5.1 with a terminal that falls into it: the
+// totals come to the disk after T3. On a serial line the terminal goes on without
+// the answer, on TCP it hangs up. Nothing is lost, and what it says to late answers
+// is not taken for anything else.
+func TestSlowDisk(t *testing.T) {
+	for _, serial := range []bool{true, false} {
+		t.Run(link(serial), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "success", serial)
+				e := &entry{onRecord: func(kind string) {
+					if kind == "totals" {
+						time.Sleep(6 * time.Second)
+					}
+				}}
+				end := w.runEntry(device.EndOfDay, e)
+				if end.String() != done {
+					t.Fatalf("ended %q: %s", end, why(end))
+				}
+				schemes(t, w, end)
+				if end := w.runEntry(device.OpenMenu, &entry{}); end.String() != opened {
+					t.Errorf("the next operation ended %q: %s", end, why(end))
+				}
+				w.hangUp()
+				if n := w.did(zvttest.EndOfDay); n != 1 {
+					t.Errorf("%d ends of day, want 1", n)
+				}
+				for _, v := range w.pt.Violations() {
+					if !strings.HasPrefix(v, "no answer to 04 0F") {
+						t.Errorf("violation: %s", v)
+					}
+				}
+			})
+		})
+	}
+}
+
+// recorder keeps what the adapter writes.
+type recorder struct {
+	frame.Stream
+	said *[]byte
+}
+
+func (r recorder) Write(b []byte) (int, error) {
+	*r.said = append(*r.said, b...)
+	return r.Stream.Write(b)
+}
+
+// TestChecksumsOf10h: the acting command with a CRC that has the byte 10h in it, or
+// looks like the beginning of a frame (zvt.md 1.3). The passwords see to it.
+func TestChecksumsOf10h(t *testing.T) {
+	for password, crc := range map[string]string{"000021": "\x10\x0D", "000079": "\x27\x10", "060785": "\x10\x02"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, "success", true)
+			var said []byte
+			w.cut = func(s frame.Stream) frame.Stream { return recorder{s, &said} }
+			w.options.Password = password
+			w.restart()
+			end, _ := w.run(device.EndOfDay)
+			w.hangUp()
+			digits, _ := hex.DecodeString(password)
+			if whole := "\x10\x02\x06\x50\x03" + string(digits) + "\x10\x03" + crc; !strings.Contains(string(said), whole) {
+				t.Errorf("password %s: % X is not on the line: % X", password, whole, said)
+			}
+			if end.String() != done || w.did(zvttest.EndOfDay) != 1 || len(w.pt.Violations()) > 0 {
+				t.Errorf("password %s: ended %q (%s), %d ends of day, violations %q", password, end, why(end), w.did(zvttest.EndOfDay), w.pt.Violations())
+			}
+		})
+	}
 }
 
 // TestCancelledWhileHearing: when ctx ends, what was heard is evidence, and
