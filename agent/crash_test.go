@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,12 +25,12 @@ import (
 
 // The crash test ends the agent at every place where the outside world can
 // tell: before and after each journal write, each message to and from the
-// terminal, and each message to the broker. It then boots twice more. The
-// terminal, which speaks the real protocol, the broker and the cloud go on.
+// terminal, each message to the broker, and each upload. It then boots twice more.
+// The terminal, which speaks the real protocol, the broker and the cloud go on.
 //
 // It asks for: at most one action by the terminal; exactly one final report;
 // what the terminal said before the crash is in it; and on the third boot
-// nothing is left to do.
+// nothing is left to do: nobody talks to the terminal, reports, or uploads.
 
 var errPowerCut = errors.New("the power is cut")
 
@@ -43,6 +44,7 @@ type power struct {
 	where  string
 	off    chan struct{}
 	seen   bool // the agent has answered the terminal's totals
+	taken  bool // the agent has acknowledged a command
 }
 
 func newPower(cutAt int) *power { return &power{cutAt: cutAt, off: make(chan struct{})} }
@@ -67,6 +69,13 @@ func (p *power) at(where string, args ...any) error {
 	return nil
 }
 
+// note notes what the agent has done.
+func (p *power) note(what *bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*what = true
+}
+
 func (p *power) isOff() bool {
 	select {
 	case <-p.off:
@@ -88,9 +97,7 @@ func (l *line) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	if l.totals && bytes.Contains(b, []byte{0x80, 0x00, 0x00}) {
-		l.power.mu.Lock()
-		l.power.seen = true
-		l.power.mu.Unlock()
+		l.power.note(&l.power.seen)
 	}
 	n, err := l.Conn.Write(b)
 	if off := l.power.at("after writing % X", b); off != nil {
@@ -140,6 +147,9 @@ func (h *poweredHandler) Receive(ctx context.Context, m transport.Message) error
 	if off := h.power.at("after receiving %s, before it is acknowledged", m.Kind); off != nil {
 		return off
 	}
+	if err == nil && m.Kind == transport.Commands {
+		h.power.note(&h.power.taken)
+	}
 	return err
 }
 
@@ -157,6 +167,27 @@ func (s *poweredSender) Send(ctx context.Context, id string, k transport.Kind, p
 		return off
 	}
 	return err
+}
+
+// client uploads as long as there is power.
+func (p *power) client(c *http.Client) *http.Client {
+	if c == nil {
+		return nil
+	}
+	server := c.Transport
+	if server == nil {
+		server = http.DefaultTransport
+	}
+	return &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		if err := p.at("before uploading"); err != nil {
+			return nil, err
+		}
+		answer, err := server.RoundTrip(r)
+		if off := p.at("after uploading"); off != nil {
+			return nil, off
+		}
+		return answer, err
+	})}
 }
 
 // store is a shop: a PC that may crash, and what survives it.
@@ -237,7 +268,7 @@ func (s *store) boot(p *power, what string, done func() bool) {
 		StateDir: s.dir, Time: s.time, Grace: time.Nanosecond,
 		Logger: slog.New(slog.NewTextHandler(s.t.Output(), nil)),
 		Lanes:  []Lane{{ID: s.id, Link: "test", Terminal: s.adapter(s.plugIn(p)), End: &poweredEnd{s.bus.Agent(s.id), p}}},
-		HTTP:   s.options.HTTP,
+		HTTP:   p.client(s.options.HTTP),
 		cut:    func(when string) error { return p.at("%s a journal write", when) },
 	})
 	if err != nil {
@@ -282,8 +313,27 @@ var acted = map[device.Operation]zvttest.What{
 	device.OpenMenu:    zvttest.Menu,
 }
 
+// subscribe makes a session at the broker, which keeps what is published from now
+// on. Without one the command comes with the welcome, as after a broker that has
+// forgotten it.
+func (s *store) subscribe() {
+	s.t.Helper()
+	ctx, leave := context.WithCancel(context.Background())
+	if err := s.bus.Agent(s.id).Run(ctx, visitor{leave}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// visitor connects, and leaves.
+type visitor struct{ leave context.CancelFunc }
+
+func (v visitor) Connecting() []byte                               { return nil }
+func (v visitor) Connected(context.Context, transport.Sender)      { v.leave() }
+func (v visitor) Receive(context.Context, transport.Message) error { return nil }
+
 // crash lets one operation run into a power cut at the n-th place; it returns
-// false if there are not so many places.
+// false if there are not so many places. The broker has the command on a serial
+// line, and has lost it on TCP: both roads, and no run more.
 func crash(t *testing.T, op device.Operation, scenario string, serial bool, n int) (more bool) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -295,6 +345,9 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 		if op == device.SendLogs {
 			c.Upload = &transport.Upload{URL: "https://logs.example.com/1"}
 		}
+		if serial {
+			s.subscribe()
+		}
 		s.send(c)
 		isFinal := func() bool { return len(s.cloud.finals["x"]) > 0 }
 
@@ -303,13 +356,16 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 		more = first.isOff()
 		acts := len(s.terminal.Did(acted[op]))
 
-		s.boot(newPower(0), "final report on the second boot", isFinal)
+		known, totals := s.onDisk("x")
+		if first.taken && !known {
+			t.Errorf("cut %s: the command was acknowledged, and is not on disk", first.where)
+		}
+
+		s.boot(newPower(0), "quiet after the final report on the second boot", s.cloud.quietAfter(isFinal))
 		second := len(s.terminal.Did(acted[op]))
 
-		openings := s.opened
-		third := newPower(0)
-		hellos := s.cloud.hellosSoFar()
-		s.boot(third, "hello on the third boot", func() bool { return s.cloud.hellos > hellos+1 })
+		openings, reports, archives := s.opened, s.cloud.reportsSoFar(), len(uploads.seen)
+		s.boot(newPower(0), "quiet on the third boot", s.cloud.quietAfter(isFinal))
 
 		fail := func(format string, args ...any) {
 			t.Helper()
@@ -324,8 +380,14 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 				fail("violation: %s", v)
 			}
 		}
-		if op != device.OpenMenu && s.opened != openings {
+		if s.opened != openings {
 			fail("the third boot talked to the terminal")
+		}
+		if have := s.cloud.reportsSoFar(); have != reports {
+			fail("the third boot sent %d reports", have-reports)
+		}
+		if len(uploads.seen) != archives {
+			fail("the third boot uploaded something")
 		}
 		r := s.cloud.reportOf(t, "x")
 		if r.Error != nil && r.Error.Executed == transport.ExecutedNo && second > 0 {
@@ -334,7 +396,7 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 		if r.State == transport.StateCompleted && second != 1 && op != device.SendLogs {
 			fail("the report says COMPLETED, but the terminal acted %d times", second)
 		}
-		if op == device.EndOfDay && first.seen && !hasTotals(r, s.terminal) {
+		if op == device.EndOfDay && (first.seen || totals) && !hasTotals(r, s.terminal) {
 			fail("the totals that were seen are not in the report: %s", r.Result)
 		}
 		if op == device.SendLogs && (r.State != transport.StateCompleted || len(uploads.bodies) == 0) {
@@ -342,6 +404,42 @@ func crash(t *testing.T, op device.Operation, scenario string, serial bool, n in
 		}
 	})
 	return more
+}
+
+// quietAfter holds when the agent has had time for whatever it has left to do
+// since final held: until its third hello, the last of which comes helloEvery after
+// the one before. A menu is closed by then, too. c.mu is held.
+func (c *cloud) quietAfter(final func() bool) func() bool {
+	last := 0
+	return func() bool {
+		switch {
+		case !final():
+			return false
+		case last == 0:
+			last = c.hellos + 3
+		}
+		return c.hellos >= last
+	}
+}
+
+// onDisk reports whether the journal has an operation, and totals of it, answered
+// or not.
+func (s *store) onDisk(id string) (known, totals bool) {
+	s.t.Helper()
+	j, err := openJournal(s.dir, s.time.Wall())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer j.close()
+	e, err := j.find(s.id, id)
+	if err != nil || e == nil {
+		return false, false
+	}
+	all, err := j.evidence(e)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return true, slices.ContainsFunc(all, func(one device.Evidence) bool { return one.Kind == "totals" })
 }
 
 func hasTotals(r transport.Report, d *zvttest.Terminal) bool {

@@ -323,6 +323,12 @@ func (c *cloud) hellosSoFar() int {
 	return c.hellos
 }
 
+func (c *cloud) reportsSoFar() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.reports)
+}
+
 // notify tells whoever awaits something. c.mu is held.
 func (c *cloud) notify() {
 	close(c.changed)
