@@ -58,7 +58,7 @@ var onlyIn = map[string][]string{
 }
 
 // notInTheAgent must not be linked into the agent's binary.
-var notInTheAgent = []string{"modernc.org/", "github.com/nats-io/", "database/sql", module + "dispatcher", "net/http/httptest", "testing"}
+var notInTheAgent = []string{"modernc.org/", "github.com/nats-io/", "database/sql", module + "dispatcher", "net/http/httptest", "net/http/pprof", "expvar", "net/rpc", "testing"}
 
 type listed struct {
 	ImportPath string
