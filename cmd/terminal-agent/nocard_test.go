@@ -72,6 +72,16 @@ func TestEventsAreMasked(t *testing.T) {
 	}
 }
 
+// The log that goes with a send_logs is masked once more, whoever has written it.
+func TestLogForTheCloudIsMasked(t *testing.T) {
+	const card = "4111 1111 1111 1111"
+	l := newLog(console{new(bytes.Buffer)})
+	l.Info("card "+card, "track", card)
+	if said := string(l.latest.masked()); strings.Contains(said, "11 1111 1111") || strings.Count(said, "4111 11** **** 1111") != 2 {
+		t.Errorf("%q", said)
+	}
+}
+
 // unlessSaid sets a flag for this test if the command line does not.
 func unlessSaid(t *testing.T, name, value string) {
 	t.Helper()

@@ -13,6 +13,7 @@ import (
 
 	"terminalops/device"
 	"terminalops/device/zvt/apdu"
+	"terminalops/device/zvt/frame"
 )
 
 func TestNear(t *testing.T) {
@@ -90,6 +91,21 @@ func TestHalfACardNumber(t *testing.T) {
 		a.add(block(0, strings.Repeat("x", 150)+"4111111111111111"+strings.Repeat("x", 20)))
 		if content, _ := a.masked(); bytes.Count(content, []byte("1")) > 9 {
 			t.Fatalf("room %d: %s", room, content)
+		}
+	}
+}
+
+// What is said of the line is masked, whatever it says: a note is not an APDU, and
+// has not been masked by package apdu.
+func TestInterpretMasks(t *testing.T) {
+	const note = "behind it: 4111111111111111"
+	for _, s := range []frame.Sight{
+		{Kind: frame.Whole, APDU: []byte{0x80, 0x00, 0x00}, Note: note},
+		{Kind: frame.Broken, APDU: []byte{0x80, 0x00, 0x00}, Note: note},
+		{Kind: frame.Remark, Note: note},
+	} {
+		if _, meaning := interpret(s); !strings.Contains(meaning, "411111******1111") {
+			t.Errorf("%v: %s", s.Kind, meaning)
 		}
 	}
 }

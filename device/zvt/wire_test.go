@@ -265,6 +265,36 @@ func TestFailureCodes(t *testing.T) {
 	}
 }
 
+// TestMakersText: a maker's text to a failure is for people, and may have a card
+// number in it. In 04 0F and in 06 1E it is masked before it is on disk.
+func TestMakersText(t *testing.T) {
+	const text = "1F 17 16 4B 61 72 74 65 20 34 31 31 31 31 31 31 31 31 31 31 31 31 31 31 31" // Karte 4111111111111111
+	for name, says := range map[string][]string{
+		"04 0F": {"04 0F 1D 27 77 06 19 " + text, "06 1E 01 77"},
+		"06 1E": {"06 1E 1C 77 06 19 " + text},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &entry{}
+			play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+				o, err := execute(t, z, device.EndOfDay, e)
+				if err != nil || o.Failure == nil || !strings.HasSuffix(o.Failure.Message, "Karte 411111******1111") {
+					t.Errorf("%+v, %v", o.Failure, err)
+				}
+				for _, one := range e.evidence {
+					if strings.Contains(string(one.Data), "4111111111111111") {
+						t.Errorf("on disk: %s", one.Data)
+					}
+				}
+			}, func(p *peer) {
+				p.accepts(endOfDay)
+				for _, s := range says {
+					p.tells(s)
+				}
+			})
+		})
+	}
+}
+
 // TestStrays: answers that belong to nothing, and an end that has no beginning.
 func TestStrays(t *testing.T) {
 	e := &entry{}
