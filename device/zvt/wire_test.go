@@ -966,6 +966,39 @@ func TestFileThatIsShort(t *testing.T) {
 	})
 }
 
+// TestCardNumberInTwoPrints: what a terminal prints of itself goes into a file, and
+// a card number that begins in one message and ends in the next is none there.
+func TestCardNumberInTwoPrints(t *testing.T) {
+	files := newSpool(1 << 20)
+	play(t, nil, func(t *testing.T, z *zvt.Terminal) {
+		o, err := z.Execute(t.Context(), device.Request{Operation: device.SendLogs, Spool: files}, &entry{})
+		if got := (ending{outcome: o, err: err}).String(); got != done {
+			t.Errorf("ended %s", got)
+		}
+		if got := files.files["configuration.txt"]; got != "Karte 4111 11**\n**** 1111 ok\n" {
+			t.Errorf("configuration.txt: %q", got)
+		}
+	}, func(p *peer) {
+		p.prepares()
+		p.hears("05 01 05 00 00 00 03 04")
+		p.says(ack)
+		p.tells(ready)
+		for _, id := range []string{"02", "03", "04", "05"} {
+			p.hears("08 11 07 06 05 2D 03 1D 01 " + id)
+			p.says("84 83 00")
+		}
+		p.hears("06 1A 00")
+		p.says(ack)
+		p.tells("06 D1 10 00 4B 61 72 74 65 20 34 31 31 31 20 31 31 31 31") // Karte 4111 1111
+		p.tells("06 D1 0D 00 31 31 31 31 20 31 31 31 31 20 6F 6B")          // 1111 1111 ok
+		p.tells(complete)
+		for _, other := range []string{"06 79 00", "0F 11 03 00 00 00", "0F 12 03 00 00 00"} {
+			p.hears(other)
+			p.says("84 83 00")
+		}
+	})
+}
+
 // TestNoPrintsOnPaper: where the registration leaves administration receipts to
 // the terminal, or asks for no lines, what it prints of itself would be paper.
 func TestNoPrintsOnPaper(t *testing.T) {
