@@ -438,3 +438,23 @@ func TestWaitUntil(t *testing.T) {
 		}
 	})
 }
+
+// A program that does not lock is kept out by TIOCEXCL, on all ports but a pty.
+func TestClaimIsExclusive(t *testing.T) {
+	for _, pty := range []bool{true, false} {
+		_, port := newPTY(t)
+		f, err := os.OpenFile(port, os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fd := int(f.Fd())
+		if err := claim(fd, pty); err != nil {
+			t.Fatal(err)
+		}
+		exclusive, err := unix.IoctlGetInt(fd, unix.TIOCGEXCL)
+		if err != nil || (exclusive != 0) == pty {
+			t.Errorf("pty %v: TIOCGEXCL %d, %v", pty, exclusive, err)
+		}
+	}
+}
