@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -176,4 +177,38 @@ func TestJournalIsSynced(t *testing.T) {
 	if j.db.NoSync || j.db.NoGrowSync {
 		t.Errorf("NoSync %v, NoGrowSync %v", j.db.NoSync, j.db.NoGrowSync)
 	}
+}
+
+// What a welcome says of a new journal could not be written: the time that it has
+// told counts for nothing, also not for a command that comes before the next one.
+func TestTimeOfAWelcomeThatCannotBeRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		w.start()
+		w.wantNext()
+		w.end()
+		w.send(w.commandFor(time.Hour, "old", device.OpenMenu)) // issued before the new journal is born
+		time.Sleep(time.Second)
+		writeJournal(w, []byte(strings.Repeat("damage", 5000)))
+		w.cloud.setDeaf(true)
+		failed := make(chan struct{})
+		var fail atomic.Bool
+		w.options.cut = func(when string) error {
+			if when == "before" && fail.CompareAndSwap(true, false) {
+				close(failed)
+				return errors.New("input/output error")
+			}
+			return nil
+		}
+		w.start()
+		time.Sleep(time.Second) // old is journaled
+		fail.Store(true)
+		w.cloud.setDeaf(false)
+		<-failed
+		w.send(w.command("new", device.EndOfDay))
+		w.wantFinal("old", "outcome_unknown unknown")
+		w.wantFinal("new", "outcome_unknown unknown") // born is the journal with the next welcome
+		w.wantActs(1)
+		w.wantNext()
+	})
 }
