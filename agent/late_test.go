@@ -212,3 +212,23 @@ func TestTimeOfAWelcomeThatCannotBeRemembered(t *testing.T) {
 		w.wantNext()
 	})
 }
+
+// A cancel that was acknowledged while the worker had the operation is on disk: a
+// start that comes before begin knows it.
+func TestCancelOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := memory(t)
+		w.startWith(&slow{w.device, time.Hour}, nil)
+		w.cloud.await(t, time.Minute, "hello", func() bool { return w.cloud.hellos > 0 })
+		c := w.commandFor(2*time.Hour, "x", device.EndOfDay)
+		w.send(c)
+		time.Sleep(time.Second) // the link is being opened
+		c.Cancel, c.Operation = true, ""
+		w.send(c)
+		time.Sleep(time.Second)
+		w.end()
+		w.start()
+		w.wantFinal("x", "cancelled no")
+		w.wantActs(0)
+	})
+}
