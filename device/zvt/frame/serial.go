@@ -167,7 +167,10 @@ func (c *SerialConn) send(ctx context.Context, apdu []byte, insist bool) error {
 	if rejections == attempts {
 		return fmt.Errorf("write APDU: %w", ErrRejected)
 	}
-	return fmt.Errorf("write APDU: %w of %d copies, %d of them rejected", ErrNoAcknowledgement, attempts, rejections)
+	if rejections == 0 {
+		return fmt.Errorf("write APDU: %w, sent %d times", ErrNoAcknowledgement, attempts)
+	}
+	return fmt.Errorf("write APDU: %w, sent %d times, rejected %d times", ErrNoAcknowledgement, attempts, rejections)
 }
 
 // sent tells of a frame of size bytes, or of what was written of it.
