@@ -78,6 +78,11 @@ func TestOperationRun(t *testing.T) {
 	s := newShop(t, 1)
 	count := int64(42)
 	totals := &device.EndOfDayResult{PurchasesCount: &count, Receipt: []string{"Kassenschnitt", "erfolgreich"}}
+	amount := int64(123450)
+	priced := func(currency string) device.Outcome {
+		return device.Outcome{Effect: device.Done, Result: &device.EndOfDayResult{Currency: currency, PurchasesAmount: &amount,
+			ByCardScheme: []device.SchemeTotal{{Scheme: "VISA", Count: 8, Amount: 25650}}}}
+	}
 	failed := func(executed device.Executed, cause device.Cause) device.Outcome {
 		return device.Outcome{Result: totals, Failure: &device.Failure{Cause: cause, Code: "77", Message: "end-of-day batch not possible", Executed: executed}}
 	}
@@ -90,6 +95,10 @@ func TestOperationRun(t *testing.T) {
 	}{
 		{"completed", devicetest.Script{Outcome: device.Outcome{Effect: device.Done, Message: "all well", Result: totals}},
 			"end_of_day", exitOK, []string{"end_of_day COMPLETED (done): all well\n", "\n  purchases_count  42\n", "\n  receipt          Kassenschnitt\n                   erfolgreich\n"}},
+		{"amounts as on the receipt", devicetest.Script{Outcome: priced("EUR")},
+			"end_of_day", exitOK, []string{"scheme VISA, count 8, amount 256.50\n", "  purchases_amount  1234.50\n"}},
+		{"amounts in a currency that is not known", devicetest.Script{Outcome: priced("JPY")},
+			"end_of_day", exitOK, []string{"scheme VISA, count 8, amount 25650\n", "  purchases_amount  123450\n"}},
 		{"with the terminal named", devicetest.Script{Outcome: device.Outcome{Effect: device.Triggered}},
 			"open_menu --terminal T0", exitOK, []string{"open_menu COMPLETED (triggered)\n"}},
 		{"refused", devicetest.Script{Outcome: failed(device.No, device.Refused)},

@@ -201,6 +201,7 @@ func printResult(w io.Writer, result json.RawMessage) error {
 	if err := json.Unmarshal(result, &members); err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
+	plain := reader{hundredths: slices.Contains(inHundredths, jsonText(members["currency"]))}.plain
 	var b bytes.Buffer
 	t := table(&b)
 	for _, name := range slices.Sorted(maps.Keys(members)) {
@@ -213,7 +214,7 @@ func printResult(w io.Writer, result json.RawMessage) error {
 			if i > 0 {
 				label = ""
 			}
-			fmt.Fprintf(t, "  %s\t%s\n", label, plain(value))
+			fmt.Fprintf(t, "  %s\t%s\n", label, plain(name, value))
 		}
 	}
 	t.Flush() // into memory
@@ -225,20 +226,48 @@ func printResult(w io.Writer, result json.RawMessage) error {
 	return nil
 }
 
-// plain is a JSON value as people read it: a text without its quotes, an object
-// as names and values.
-func plain(value json.RawMessage) string {
+// inHundredths are the currencies, of those that terminals are seen with, whose
+// minor unit is a hundredth. An amount in another stays as it is.
+var inHundredths = []string{"BGN", "CHF", "CZK", "DKK", "EUR", "GBP", "HUF", "NOK", "PLN", "RON", "SEK", "USD"}
+
+// reader puts JSON values into the words of people.
+type reader struct {
+	hundredths bool // amounts are in hundredths, and told as on the receipt
+}
+
+// plain is the value of a member: a text without its quotes, an object as names
+// and values.
+func (r reader) plain(name string, value json.RawMessage) string {
+	var object map[string]json.RawMessage
+	var minor int64
+	switch {
+	case json.Unmarshal(value, &object) == nil:
+		var members []string
+		for _, name := range slices.Backward(slices.Sorted(maps.Keys(object))) { // what it is, then how much
+			members = append(members, name+" "+r.plain(name, object[name]))
+		}
+		return strings.Join(members, ", ")
+	case r.hundredths && strings.HasSuffix(name, "amount") && json.Unmarshal(value, &minor) == nil:
+		return money(minor)
+	default:
+		return jsonText(value)
+	}
+}
+
+// money is an amount in hundredths, as in 1234.50.
+func money(minor int64) string {
+	sign := ""
+	if minor < 0 {
+		sign, minor = "-", -minor
+	}
+	return fmt.Sprintf("%s%d.%02d", sign, minor/100, minor%100)
+}
+
+// jsonText is a text without its quotes, and any other value as it is.
+func jsonText(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
 		return text
 	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(value, &object) != nil {
-		return string(value)
-	}
-	var members []string
-	for _, name := range slices.Backward(slices.Sorted(maps.Keys(object))) { // what it is, then how much
-		members = append(members, name+" "+plain(object[name]))
-	}
-	return strings.Join(members, ", ")
+	return string(value)
 }
