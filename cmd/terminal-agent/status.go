@@ -42,6 +42,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 			row("", "-> terminal-agent doctor")
 		}
 		row("cloud", cloudWords(l))
+		if !l.Connected {
+			row("", "-> terminal-agent doctor")
+		}
 		row("clock", clockWords(l.Clock))
 		if l.Detail != "" {
 			row("trouble", l.Detail)
