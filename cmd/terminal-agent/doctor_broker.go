@@ -380,7 +380,7 @@ func (d *doctor) rivalFinding(v mqtt.Visit, id string, now time.Time) finding {
 		who = strings.TrimSpace(fmt.Sprintf("version %s on %s, %s", p.Agent.Version, p.Agent.OS, who))
 	}
 	if p.State == transport.Online {
-		return failure(check, id, fmt.Sprintf("is online for this terminal: %s, at %s", who, day(p.At.Time)),
+		return failure(check, id, fmt.Sprintf("is online for this terminal: %s, at %s", who, when(p.At.Time)),
 			"two agents with one terminal id take each other's connection: find the other PC and stop its service, or correct the id in one configuration")
 	}
 	return warning(check, id, "had this terminal before: "+who, "right if this PC or its journal was replaced; what the other had begun, the office has to clear up")

@@ -201,7 +201,7 @@ func (d *doctor) stateDirectory(context.Context) []finding {
 		return []finding{failure(name, dir, why, advice)}
 	}
 	if err := tryToWrite(dir); err != nil {
-		return []finding{failure(name, dir, err.Error(), adviseWrite(err))}
+		return []finding{failure(name, dir, "cannot be written: "+reason(err).Error(), adviseWrite(err))}
 	}
 	free, err := freeSpace(dir)
 	says := fmt.Sprintf("%d MB are free", free>>20)
@@ -227,6 +227,15 @@ func tryToWrite(dir string) (err error) {
 	defer os.Remove(f.Name())
 	_, err = f.Write(make([]byte, 256<<10))
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// reason is an error without the name of the file that was tried: it says nothing
+// to anybody.
+func reason(err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 func adviseWrite(err error) string {

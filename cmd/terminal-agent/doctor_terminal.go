@@ -65,6 +65,9 @@ func (d *doctor) terminal(ctx context.Context, t terminalConfig) []finding {
 	}
 	if d.service.runs {
 		found := portWithoutOpening(t)
+		if device, _ := deviceOf(t); device == "" && t.address.Kind() != link.TCP {
+			return append(found, skipped("terminal", t.ID, "there is no port to ask it at"))
+		}
 		return append(found, d.laneFinding(t))
 	}
 	ctx, cancel := context.WithTimeout(ctx, terminalPatience)
@@ -81,7 +84,7 @@ func (d *doctor) terminal(ctx context.Context, t terminalConfig) []finding {
 		return []finding{failure(portCheck(t), t.ID, says, advice)}
 	}
 	d.sightings.add(t.ID, seen)
-	found := []finding{good(portCheck(t), t.ID, "%s", t.address)}
+	found := []finding{good(portCheck(t), t.ID, "%s can be opened", t.address)}
 	if why, advice := d.portHidden(t); why != "" {
 		found[0] = failure(portCheck(t), t.ID, why, advice)
 	}
@@ -315,7 +318,7 @@ func terminalFinding(t terminalConfig, s zvt.Sighting) finding {
 func adviseSpeech(t terminalConfig, s zvt.Sighting) (says, advice string) {
 	const onTerminal = "in the terminal's menu, set the ECR interface (Kasse) to ZVT"
 	wrong := func(what string) (string, string) {
-		return fmt.Sprintf("the device speaks %s, not ZVT (%s)", what, s.Bytes), onTerminal + ", or call its provider: the protocol is often set from there"
+		return fmt.Sprintf("the device speaks %s, not ZVT", what), onTerminal + ", or call its provider: the protocol is often set from there"
 	}
 	serial := t.address.Kind() != link.TCP
 	switch s.Speech {
