@@ -92,7 +92,7 @@ program() { # GOOS GOARCH FILE
 
 common_files() { # DIRECTORY
 	cp packaging/terminal-agent.toml README.md CHANGELOG.md LICENSE "$stage/THIRD-PARTY-LICENSES" "$1"
-	[ ! -e docs/install.md ] || cp docs/install.md "$1"
+	cp docs/install.md docs/field-guide.md "$1"
 }
 
 same_times() { # DIRECTORY
