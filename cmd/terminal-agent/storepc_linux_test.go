@@ -278,7 +278,7 @@ func (pc *storePC) configure(link string) {
 // start starts the service, and waits until its status tells all of this.
 func (pc *storePC) start(says ...string) {
 	pc.t.Helper()
-	pc.service = pc.command("run")
+	pc.service = pc.command("run", "--log-level", "debug") // which is shown if the test fails
 	pc.service.Stdout, pc.service.Stderr = pc.t.Output(), pc.t.Output()
 	if err := pc.service.Start(); err != nil {
 		pc.t.Fatal(err)
