@@ -243,6 +243,9 @@ func answering(b string) func(context.Context, *os.File) {
 // serves it.
 func (s *scene) heldBy(program, name string, serve func(context.Context, *os.File)) (letGo func()) {
 	s.t.Helper()
+	if os.Geteuid() != 0 {
+		need(s.t, "root, to see who holds a port", os.ErrPermission) // from a namespace of its own nobody else sees it
+	}
 	master, slave, err := pty.Open()
 	need(s.t, "pseudo-terminals (/dev/ptmx)", err)
 	s.t.Cleanup(func() { master.Close() })
