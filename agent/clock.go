@@ -76,10 +76,11 @@ func (c *cloudClock) welcome(server time.Time, sent reading) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.read()
+	c.ownOK = false // somebody does welcome here, however late
 	if now.mono-sent.mono > maxAnswer || sent.jumped(now) {
 		return false
 	}
-	c.synced, c.ownOK = true, false
+	c.synced = true
 	c.server, c.sent, c.half, c.at = server, sent.mono, (now.mono-sent.mono)/2, now
 	return true
 }

@@ -121,6 +121,25 @@ func TestWelcomeToAnotherHello(t *testing.T) {
 	}
 }
 
+// Nobody has welcomed here, and the PC's clock decides. A welcome that comes too late
+// to tell the time says that there is a cloud: from then on only its clock does.
+func TestPCsClockCountsUntilTheFirstWelcome(t *testing.T) {
+	p := &pc{wall: time.Now()}
+	c := cloudClock{source: p}
+	sent := c.read()
+	c.useOwn()
+	if _, known := c.latest(); !known {
+		t.Error("the PC's clock does not count")
+	}
+	p.mono, p.wall = maxAnswer+time.Second, p.wall.Add(maxAnswer+time.Second)
+	if c.welcome(p.wall, sent) {
+		t.Error("a late welcome tells the time")
+	}
+	if at, known := c.latest(); known {
+		t.Errorf("it is %v, says the PC's clock", at)
+	}
+}
+
 func welcomeTo(nonce string) transport.Message {
 	w := transport.WelcomeMessage{Nonce: nonce, ServerTime: transport.At(time.Now())}
 	return transport.Message{TerminalID: terminal, Kind: transport.Welcome, Payload: transport.Encode(w)}
