@@ -382,6 +382,16 @@ func (j *journal) reserve() error {
 	return nil
 }
 
+// canTake reports whether one more operation could be accepted now: nil, or why
+// not.
+func (j *journal) canTake() error {
+	if err := j.reserve(); err != nil {
+		return err
+	}
+	defer j.unfinished.Add(-1)
+	return j.update(func(*bolt.Tx) error { return nil }) // is written and synced all the same
+}
+
 // makeRoom makes sure that the file holds enough free pages, on disk already,
 // for so many operations: their results can then be written although the disk is
 // full. (Pages that are free in the file belong to it. On a file system that

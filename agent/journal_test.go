@@ -374,6 +374,35 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
+// Once there is room again presence says so, although no command has come.
+func TestDiskHasRoomAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, b := memory(t)
+		var full atomic.Bool
+		w.options.cut = func(when string) error {
+			if full.Load() && when == "before" {
+				return errors.New("write journal.db: no space left on device")
+			}
+			return nil
+		}
+		presence := func() string { return string(b.Retained(terminal, transport.Presence)) }
+		w.start()
+		w.wantNext()
+		full.Store(true)
+		w.send(w.command("x", device.EndOfDay))
+		time.Sleep(2 * time.Minute) // in which x expires, too
+		if !strings.Contains(presence(), "no space left") {
+			t.Errorf("presence does not say that the disk is full: %s", presence())
+		}
+		full.Store(false)
+		time.Sleep(troubleEvery + time.Second)
+		if strings.Contains(presence(), "no space left") {
+			t.Errorf("presence still says so: %s", presence())
+		}
+		w.wantFinal("x", "expired no")
+	})
+}
+
 // A disk that fails when an operation would start: it waits, and starts once
 // the disk is well again, or ends at its deadline.
 func TestDiskFailsAtTheStart(t *testing.T) {

@@ -63,6 +63,7 @@ type lane struct {
 	unplugged  string        // why there is no port; empty if there is, or nobody knows
 	news       bool          // presence has changed
 	detail     string        // why no commands are taken; empty if they are
+	detailDue  time.Time     // when to look whether that is over
 	leaving    chan struct{} // set when the agent stops; the reporter closes it after its last word
 }
 
@@ -392,7 +393,7 @@ func (l *lane) troubleLocked(err error) {
 
 func (l *lane) setDetail(text string) {
 	if l.detail != text {
-		l.detail, l.news = text, true
+		l.detail, l.detailDue, l.news = text, time.Now().Add(troubleEvery), true
 		l.wakeReporter()
 	}
 }
