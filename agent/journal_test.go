@@ -340,18 +340,25 @@ func TestPruneByCount(t *testing.T) {
 	}
 }
 
+// breakDisk has each write to the journal fail, with an error that says so, while
+// broken is true.
+func (w *world) breakDisk(says string) (broken *atomic.Bool) {
+	broken = new(atomic.Bool)
+	w.options.cut = func(when string) error {
+		if broken.Load() && when == "before" {
+			return errors.New(says)
+		}
+		return nil
+	}
+	return broken
+}
+
 // A disk that is full refuses new commands: they are not acknowledged, presence
 // says why, and they run once there is room again. A result is never refused.
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := memory(t)
-		var full atomic.Bool
-		w.options.cut = func(when string) error {
-			if full.Load() && when == "before" {
-				return errors.New("write journal.db: no space left on device")
-			}
-			return nil
-		}
+		full := w.breakDisk("write journal.db: no space left on device")
 		w.device.Set(devicetest.Script{Outcome: device.Outcome{Effect: device.Done}})
 		w.start()
 		w.wantNext()
@@ -378,13 +385,7 @@ func TestDiskFull(t *testing.T) {
 func TestDiskHasRoomAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, b := memory(t)
-		var full atomic.Bool
-		w.options.cut = func(when string) error {
-			if full.Load() && when == "before" {
-				return errors.New("write journal.db: no space left on device")
-			}
-			return nil
-		}
+		full := w.breakDisk("write journal.db: no space left on device")
 		presence := func() string { return string(b.Retained(terminal, transport.Presence)) }
 		w.start()
 		w.wantNext()
@@ -410,13 +411,7 @@ func TestDiskFailsAtTheStart(t *testing.T) {
 		t.Run(outage.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := memory(t)
-				var broken atomic.Bool
-				w.options.cut = func(when string) error {
-					if broken.Load() && when == "before" {
-						return errors.New("write journal.db: input/output error")
-					}
-					return nil
-				}
+				broken := w.breakDisk("write journal.db: input/output error")
 				w.device.Set(devicetest.Script{Before: device.ErrBusy})
 				w.start()
 				w.send(w.command("x", device.EndOfDay))

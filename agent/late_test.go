@@ -168,13 +168,7 @@ func TestNothingStartsWhileOneIsInDoubt(t *testing.T) {
 func TestResultIsNotSentBeforeItIsOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, _ := memory(t)
-		var broken atomic.Bool
-		w.options.cut = func(when string) error {
-			if when == "before" && broken.Load() {
-				return errors.New("input/output error")
-			}
-			return nil
-		}
+		broken := w.breakDisk("input/output error")
 		w.device.Set(devicetest.Script{Work: 10 * time.Second, Outcome: device.Outcome{Effect: device.Done}})
 		w.start()
 		w.send(w.command("x", device.EndOfDay))
