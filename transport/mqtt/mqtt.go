@@ -95,9 +95,17 @@ func Agent(o Options, terminalID string) transport.End {
 	return newEnd(o, terminalID, terminalID, transport.Commands, transport.Welcome)
 }
 
+// cloudKeepAlive: an agent speaks every 20 s, and 60 s of silence are TIMEOUT.
+// A dead line has to be noticed within the difference, or our own deafness is
+// taken for the terminals' silence: 15 + PingTimeout + 5 s.
+const cloudKeepAlive = 15 * time.Second
+
 // Cloud returns the dispatcher's end. Two dispatchers at one broker need two
 // client ids.
 func Cloud(o Options, clientID string) transport.End {
+	if o.KeepAlive == 0 {
+		o.KeepAlive = cloudKeepAlive
+	}
 	return newEnd(o, clientID, "+", transport.Reports, transport.Presence, transport.Hello)
 }
 

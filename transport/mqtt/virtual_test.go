@@ -160,10 +160,15 @@ func (l *lines) has(words ...string) bool {
 
 // agentOf returns an agent's end with true timings at a fake broker.
 func agentOf(f *fake, id string, log *lines) *end {
-	e := newEnd(Options{
+	return endOf(f, log, func(o Options) transport.End { return Agent(o, id) })
+}
+
+// endOf returns an end with true timings at a fake broker.
+func endOf(f *fake, log *lines, which func(Options) transport.End) *end {
+	e := which(Options{
 		URLs: []string{"tls://broker.test"}, Prefix: "terminals",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
-	}, id, id, transport.Commands, transport.Welcome)
+	}).(*end)
 	e.dial = f.dial
 	return e
 }
@@ -202,6 +207,28 @@ func TestSilentBrokerIsNoticed(t *testing.T) {
 		synctest.Wait()
 		if !log.has("connection lost", "pingresp") {
 			t.Errorf("log: %s", log)
+		}
+	})
+}
+
+// A dispatcher that is deaf has to know it before it takes that for the terminals'
+// silence: they speak every 20 s, and 60 s without a word are TIMEOUT.
+func TestDeafCloudIsNoticedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(outlast)
+		log, cloud := new(lines), transporttest.NewRecorder()
+		f := &fake{answer: func(p packets.ControlPacket) []packets.ControlPacket {
+			if _, ping := p.(*packets.PingreqPacket); ping {
+				return nil
+			}
+			return healthy(p)
+		}}
+		transporttest.Start(t, endOf(f, log, func(o Options) transport.End { return Cloud(o, "cloud") }), cloud)
+		cloud.AwaitConnected(t, time.Minute)
+		began := time.Now()
+		cloud.Await(t, time.Minute, "lost", func() bool { return cloud.Sender() == nil })
+		if took := time.Since(began); took > 60*time.Second-20*time.Second {
+			t.Errorf("noticed after %v", took)
 		}
 	})
 }
