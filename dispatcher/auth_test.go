@@ -292,6 +292,26 @@ func TestJWKS(t *testing.T) {
 	}
 }
 
+// A key of a kind that nobody here knows does not keep the others out (RFC 7517, 5),
+// nor those in that are gone.
+func TestJWKSWithAKeyOfAnUnknownKind(t *testing.T) {
+	pairs := keyPairs(t)
+	file := filepath.Join(t.TempDir(), "keys.jwks")
+	writeJWKS(t, file, pairs["rsa"].jwk)
+	v, err := dispatcher.NewVerifier(dispatcher.TokenOptions{JWKSFile: file, Issuers: tokens.Issuers, Audience: tokens.Audience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, claims := asker(t, v), goodClaims()
+	writeJWKS(t, file, pairs["P-256"].jwk, map[string]string{"kty": "OKP", "crv": "Ed448", "x": "AQAB", "kid": "new", "use": "sig"})
+	if got := ask(signed(t, pairs["P-256"].method, pairs["P-256"].private, claims, "kid", "P-256")); got != http.StatusOK {
+		t.Errorf("the new key: have %d", got)
+	}
+	if got := ask(signed(t, pairs["rsa"].method, pairs["rsa"].private, claims, "kid", "rsa")); got != http.StatusUnauthorized {
+		t.Errorf("the key that was removed: have %d", got)
+	}
+}
+
 func TestJWKSRefuses(t *testing.T) {
 	short, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

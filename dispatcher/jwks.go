@@ -88,6 +88,9 @@ func (s *keySet) load() error {
 	return nil
 }
 
+// errUnknownKind is a key of a kind that is not understood here.
+var errUnknownKind = errors.New("unknown kind of key")
+
 type jwk struct {
 	Type      string `json:"kty"`
 	ID        string `json:"kid"`
@@ -117,20 +120,29 @@ func readKeys(file string) ([]publicKey, error) {
 		return nil, err
 	}
 	var keys []publicKey
+	var unknown error
 	for i, k := range set.Keys {
 		if k.Use != "" && k.Use != "sig" {
 			continue // for encryption
 		}
 		public, err := k.public()
+		if errors.Is(err, errUnknownKind) {
+			unknown = fmt.Errorf(": key %d (kid %.80q): %w", i, k.ID, err)
+			continue // no reason to miss the others: RFC 7517, 5
+		}
 		if err != nil {
 			return nil, fmt.Errorf("key %d (kid %.80q): %w", i, k.ID, err)
 		}
 		keys = append(keys, public)
 	}
-	if len(keys) == 0 {
+	switch {
+	case len(keys) > 0:
+		return keys, nil
+	case unknown != nil:
+		return nil, fmt.Errorf("no keys for signatures in it%w", unknown)
+	default:
 		return nil, errors.New("no keys for signatures in it")
 	}
-	return keys, nil
 }
 
 func (k jwk) public() (publicKey, error) {
@@ -155,12 +167,15 @@ func (k jwk) parse() (key jwt.VerificationKey, methods []string, err error) {
 	case "EC":
 		return k.ecdsa()
 	case "OKP":
-		if k.Curve != "Ed25519" || len(k.X) != ed25519.PublicKeySize {
+		if k.Curve != "Ed25519" {
+			return nil, nil, fmt.Errorf("%w: crv is %.20q, want Ed25519", errUnknownKind, k.Curve)
+		}
+		if len(k.X) != ed25519.PublicKeySize {
 			return nil, nil, fmt.Errorf("crv is %.20q with %d bytes, want Ed25519 with %d", k.Curve, len(k.X), ed25519.PublicKeySize)
 		}
 		return ed25519.PublicKey(k.X), []string{"EdDSA"}, nil
 	default:
-		return nil, nil, fmt.Errorf("kty is %.20q, want a public key: RSA, EC or OKP", k.Type)
+		return nil, nil, fmt.Errorf("%w: kty is %.20q, want a public key: RSA, EC or OKP", errUnknownKind, k.Type)
 	}
 }
 
@@ -182,7 +197,7 @@ func (k jwk) ecdsa() (*ecdsa.PublicKey, []string, error) {
 	}{"P-256": {elliptic.P256(), "ES256"}, "P-384": {elliptic.P384(), "ES384"}, "P-521": {elliptic.P521(), "ES512"}}
 	c, ok := curves[k.Curve]
 	if !ok {
-		return nil, nil, fmt.Errorf("crv is %.20q, want P-256, P-384 or P-521", k.Curve)
+		return nil, nil, fmt.Errorf("%w: crv is %.20q, want P-256, P-384 or P-521", errUnknownKind, k.Curve)
 	}
 	size := (c.curve.Params().BitSize + 7) / 8
 	if len(k.X) != size || len(k.Y) != size {
