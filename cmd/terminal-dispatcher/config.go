@@ -305,8 +305,8 @@ func (c *config) check() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen %q: want host:port", c.Listen)
 	}
-	if u, err := url.Parse(c.PublicURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return fmt.Errorf("public_url %q: want something like https://dispatcher.example.com", c.PublicURL)
+	if u, err := url.Parse(c.PublicURL); err != nil || u.Hostname() == "" || unspecified(u.Hostname()) || (u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("public_url %q: want where agents reach this dispatcher, such as https://dispatcher.example.com", c.PublicURL)
 	}
 	switch {
 	case c.Auth.HMACSecretFile != "" && c.Auth.JWKSFile != "":
@@ -319,6 +319,13 @@ func (c *config) check() error {
 		return fmt.Errorf("uploads.max_bytes is %d: want more than 0", c.Uploads.MaxBytes)
 	}
 	return nil
+}
+
+// unspecified reports whether host is "all addresses": good to listen on, but
+// no place that an agent could upload to.
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsUnspecified()
 }
 
 // level is log_level, parsed.

@@ -90,6 +90,8 @@ func TestConfigurationIsStrict(t *testing.T) {
 		{"no TOML", "state_dir = \"s\"\nlisten", "line 2"},
 		{"listen", "state_dir = \"s\"\nlisten = \"8080\"", `listen "8080": want host:port`},
 		{"public_url", "state_dir = \"s\"\npublic_url = \"dispatcher\"", `public_url "dispatcher"`},
+		{"public_url of all addresses", "state_dir = \"s\"\nlisten = \":8080\"", `public_url "http://:8080"`},
+		{"public_url of all IPv6 addresses", "state_dir = \"s\"\nlisten = \"[::]:8080\"", `public_url "http://[::]:8080"`},
 		{"log_level", "state_dir = \"s\"\nlog_level = \"loud\"", `log_level "loud"`},
 		{"time", "state_dir = \"s\"\n[times]\ngrace = \"-1s\"", "line 3"},
 		{"two kinds of keys", "state_dir = \"s\"\n[auth]\nhmac_secret_file = \"a\"\njwks_file = \"b\"", "want one of them"},
