@@ -98,7 +98,7 @@ func (d *Dispatcher) create(w http.ResponseWriter, r *http.Request, who by) *pro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeWait)
 	defer cancel()
 	c := d.connection()
-	created, err := d.store.Create(ctx, d.newOperation(req, who, c != nil))
+	created, err := d.store.Create(ctx, d.newOperation(req, who, c.listening))
 	if err != nil {
 		return d.refusal(req, err)
 	}
@@ -117,7 +117,7 @@ func (d *Dispatcher) create(w http.ResponseWriter, r *http.Request, who by) *pro
 	return nil
 }
 
-func (d *Dispatcher) newOperation(req request, who by, listening bool) store.New {
+func (d *Dispatcher) newOperation(req request, who by, listening func() bool) store.New {
 	n := store.New{
 		ID: newID(), AccountID: who.account, TerminalID: req.terminalID, Operation: req.operation,
 		Parameters: encode(req.parameters), CreatedBy: who.name, Key: req.key, Fingerprint: req.fingerprint(),
@@ -175,7 +175,10 @@ func newID() string {
 var laterParameters = []string{"starting_after", "status", "operation", "created_after", "created_before"}
 
 func (d *Dispatcher) list(w http.ResponseWriter, r *http.Request, who by) *problem {
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil { // what cannot be read would filter nothing
+		return invalid("query", "%v", err)
+	}
 	for _, name := range laterParameters {
 		if query.Has(name) {
 			return invalid(name, "is not supported by this version; want terminal_id, operation_id or limit")

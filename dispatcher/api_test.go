@@ -285,6 +285,18 @@ func TestList(t *testing.T) {
 	})
 }
 
+// What cannot be read would filter nothing: it is refused.
+func TestMalformedQuery(t *testing.T) {
+	with(t, nil, func(b *bed) {
+		b.create(endOfDay)
+		for _, query := range []string{"?terminal_id=%zz", "?terminal_id=" + other + ";x"} {
+			if a := b.do("GET", base+query, ""); a.status != http.StatusBadRequest {
+				t.Errorf("%s: have %v", query, a)
+			}
+		}
+	})
+}
+
 func TestOneOfManyParallelRequests(t *testing.T) {
 	const n = 50
 	with(t, nil, func(b *bed) {

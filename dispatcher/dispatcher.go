@@ -181,11 +181,15 @@ type connection struct {
 
 // connection returns nil while there is none.
 func (d *Dispatcher) connection() *connection {
-	if c := d.conn.Load(); c != nil && c.ctx.Err() == nil {
+	if c := d.conn.Load(); c.listening() {
 		return c
 	}
 	return nil
 }
+
+// listening reports whether terminals are heard now: a connection may have ended
+// since it was looked for.
+func (c *connection) listening() bool { return c != nil && c.ctx.Err() == nil }
 
 // send publishes one message and waits for the acknowledgement for as long as
 // an attempt may take.

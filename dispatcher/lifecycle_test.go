@@ -1,10 +1,13 @@
 package dispatcher_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,6 +269,29 @@ func TestSilenceOfOurOwnInThePOST(t *testing.T) {
 		b.wantRefused(b.post(endOfDay), 409)
 		b.sleep(61 * time.Second)
 		b.create(endOfDay)
+	})
+}
+
+// The database is busy, and the broker goes while a POST waits for it: nobody has
+// listened when the deadline came.
+func TestBrokerGoesWhileThePOSTWaits(t *testing.T) {
+	with(t, sweepLate, func(b *bed) {
+		o := b.create(endOfDay)
+		b.report(o.ID, `"state":"RUNNING"`) // TIMEOUT would be after 65 s
+		b.sleep(63 * time.Second)
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			b.store.Create(context.Background(), store.New{
+				ID: "busy", AccountID: account, TerminalID: other, Operation: "open_menu", Parameters: json.RawMessage(`{}`),
+				Start: time.Minute, Grace: time.Second, Hard: 10 * time.Minute, Listening: func() bool { return true },
+				Answer: func(store.Operation) []byte { time.Sleep(5 * time.Second); return nil },
+			})
+		})
+		waiting.Go(func() { time.Sleep(time.Second); b.broker.Down() })
+		b.sleep(time.Millisecond) // the store is busy
+		b.wantRefused(b.post(endOfDay), 503)
+		waiting.Wait()
+		b.wantStatus(o.ID, "PENDING")
 	})
 }
 

@@ -152,9 +152,10 @@ type New struct {
 	Grace time.Duration // from ExpiresAt to the first deadline
 	Hard  time.Duration // from now to HardLimit
 
-	// Listening says that the caller hears terminals now. Without it nothing is
-	// created, and silence ends nothing.
-	Listening bool
+	// Listening says whether the caller hears terminals now. If not, nothing is
+	// created, and silence ends nothing. It is called in the transaction, which may
+	// have waited.
+	Listening func() bool
 	// Answer makes the answer that is kept for a repetition of the request.
 	Answer func(Operation) []byte
 }
@@ -203,7 +204,7 @@ func (t *transaction) create(ctx context.Context, n New) (Created, error) {
 	if err := t.knowsTerminal(ctx, n.AccountID, n.TerminalID); err != nil {
 		return Created{}, err
 	}
-	if !n.Listening {
+	if !n.Listening() {
 		return Created{}, ErrNotListening
 	}
 	if _, err := t.expire(ctx, true, `terminal_id = ?`, n.TerminalID); err != nil {

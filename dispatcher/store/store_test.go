@@ -40,7 +40,7 @@ func opened(t *testing.T) (s *Store, now *time.Time, path string) {
 func newOperation(id string) New {
 	return New{
 		ID: id, AccountID: "A", TerminalID: "A-1", Operation: "end_of_day", Parameters: json.RawMessage(`{}`), CreatedBy: "anna",
-		Start: time.Minute, Grace: 5 * time.Second, Hard: 10 * time.Minute, Listening: true,
+		Start: time.Minute, Grace: 5 * time.Second, Hard: 10 * time.Minute, Listening: func() bool { return true },
 		Answer: func(o Operation) []byte { return []byte(o.ID + o.Status) },
 	}
 }
@@ -137,7 +137,7 @@ func TestKeyAndOperationAreOne(t *testing.T) {
 		defer func() { recover() }()
 		s.Create(t.Context(), n)
 	}()
-	n.Listening = false
+	n.Listening = func() bool { return false }
 	if _, err := s.Create(t.Context(), n); !errors.Is(err, ErrNotListening) {
 		t.Fatalf("have %v", err)
 	}
