@@ -54,7 +54,8 @@ func (c *commits) update(change func(tx *bolt.Tx) error) error {
 }
 
 // writeWaiting makes all changes that wait. One that fails costs the others
-// nothing; a disk that fails, fails for all.
+// nothing; a disk that fails, fails for all. (Room is no reason to: what waits here
+// has its room reserved. Who has none writes alone.)
 func (c *commits) writeWaiting() {
 	c.mu.Lock()
 	all := c.waiting

@@ -330,14 +330,14 @@ func (j *journal) check() error {
 // close closes the journal and gives the state directory free.
 func (j *journal) close() error { return errors.Join(j.db.Close(), j.lock.Close()) }
 
-// update is the one way to write. It is on disk when update returns nil. What
+// update is the way to write. It is on disk when update returns nil. What
 // waits at the same time is written together: see commits.
 func (j *journal) update(change func(tx *bolt.Tx) error) error {
 	return j.write(j.commits.update, change)
 }
 
-// updateAlone is update for what may be too much for the disk: nothing else
-// shall fail with it.
+// updateAlone is update for what may be too much for the disk, having no room
+// reserved: nothing else shall fail with it.
 func (j *journal) updateAlone(change func(tx *bolt.Tx) error) error {
 	return j.write(j.db.Update, change)
 }
@@ -706,7 +706,7 @@ func (j *journal) prune(now time.Time) ([]uint64, error) {
 	if err != nil || len(old) == 0 {
 		return nil, err
 	}
-	err = j.update(func(tx *bolt.Tx) error {
+	err = j.updateAlone(func(tx *bolt.Tx) error { // it touches pages everywhere
 		for _, e := range old {
 			if err := j.remove(tx, e); err != nil {
 				return err

@@ -283,13 +283,13 @@ func (l *lane) forget(op *operation) {
 }
 
 // expire ends what waits for its turn past its deadline, while the lane is busy
-// with another operation, until ctx ends.
+// with another operation, and trouble that is over, until ctx ends.
 func (l *lane) expire(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		l.mu.Lock()
-		again := l.expireQueue()
+		again := min(l.expireQueue(), l.lookAtTrouble())
 		l.mu.Unlock()
 		timer.Reset(again)
 		select {
@@ -395,7 +395,30 @@ func (l *lane) setDetail(text string) {
 	if l.detail != text {
 		l.detail, l.detailDue, l.news = text, time.Now().Add(troubleEvery), true
 		l.wakeReporter()
+		poke(l.queueWake) // where it is looked at
 	}
+}
+
+// troubleEvery is how often a journal that could not be written is tried again.
+const troubleEvery = 30 * time.Second
+
+// lookAtTrouble looks whether the journal can be written again, if that is due, and
+// returns when to look again: presence and status say it without a command that
+// comes first. l.mu is held.
+func (l *lane) lookAtTrouble() time.Duration {
+	if l.detail == "" {
+		return time.Hour
+	}
+	if wait := time.Until(l.detailDue); wait > 0 {
+		return wait
+	}
+	if err := l.journal.canTake(); err != nil {
+		l.detailDue = time.Now().Add(troubleEvery)
+		return troubleEvery
+	}
+	l.log.Info("commands are taken again")
+	l.setDetail("")
+	return time.Hour
 }
 
 func (l *lane) wake() {

@@ -19,8 +19,6 @@ const (
 	helloAnswer  = maxAnswer        // after that without a welcome, it is said again ...
 	helloCeiling = 20 * time.Second // ... with a growing pause
 
-	troubleEvery = 30 * time.Second // is a journal that could not be written tried again
-
 	progressEvery = 20 * time.Second // at least, while an operation is not finished
 	progressPause = time.Second      // at most
 )
@@ -67,7 +65,6 @@ func (l *lane) send(ctx context.Context, s transport.Sender) (time.Duration, err
 	if err != nil {
 		return 0, err
 	}
-	again = min(again, l.lookAtTrouble())
 	if err := l.sendPresence(ctx, s); err != nil {
 		return 0, err
 	}
@@ -79,26 +76,6 @@ func (l *lane) send(ctx context.Context, s transport.Sender) (time.Duration, err
 		return 0, err
 	}
 	return min(again, progress), l.sendLastWord(ctx, s)
-}
-
-// lookAtTrouble looks whether the journal can be written again, if that is due, and
-// returns when to look again: presence says it without a command that comes first.
-func (l *lane) lookAtTrouble() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.detail == "" {
-		return helloEvery
-	}
-	if wait := time.Until(l.detailDue); wait > 0 {
-		return wait
-	}
-	if err := l.journal.canTake(); err != nil {
-		l.detailDue = time.Now().Add(troubleEvery)
-		return troubleEvery
-	}
-	l.log.Info("commands are taken again")
-	l.setDetail("")
-	return helloEvery
 }
 
 // sayHello asks for a welcome soon: something waits for the cloud's time. l.mu
