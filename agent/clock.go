@@ -53,6 +53,7 @@ type cloudClock struct {
 	half   time.Duration // half its round trip: the best guess lies in the middle
 	at     reading       // when the welcome came
 	ownOK  bool          // nobody welcomes here: the PC's clock must do
+	cloud  bool          // somebody does
 }
 
 // reading is both of the PC's clocks at one moment.
@@ -76,7 +77,7 @@ func (c *cloudClock) welcome(server time.Time, sent reading) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.read()
-	c.ownOK = false // somebody does welcome here, however late
+	c.ownOK, c.cloud = false, true // however late
 	if now.mono-sent.mono > maxAnswer || sent.jumped(now) {
 		return false
 	}
@@ -100,11 +101,11 @@ func (c *cloudClock) isSynced() bool {
 	return c.synced && !c.at.jumped(c.read())
 }
 
-// useOwn lets the PC's clock decide until a welcome comes.
+// useOwn lets the PC's clock decide until a welcome comes, if none ever has.
 func (c *cloudClock) useOwn() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ownOK = !c.synced
+	c.ownOK = !c.synced && !c.cloud
 }
 
 // latest returns the latest that the cloud's time can be now; false if it is
