@@ -336,7 +336,10 @@ func (s *visitor) listen(ctx context.Context, patience time.Duration, enough fun
 		select {
 		case m := <-s.heard:
 			s.take(m)
-		case <-s.lost:
+		case <-s.lost: // after what has come
+			for len(s.heard) > 0 {
+				s.take(<-s.heard)
+			}
 			return
 		case <-over.C:
 			return
