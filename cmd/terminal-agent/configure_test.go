@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,21 @@ func TestConfigInitNeverOverwrites(t *testing.T) {
 	code, out := output(initArgs(file)...)
 	if content, _ := os.ReadFile(file); code != exitOK || string(content) != "the administrator's" || !strings.Contains(out, "stays as it is") {
 		t.Errorf("exit code %d, %s; the file: %s", code, out, content)
+	}
+}
+
+// A file that comes to be there while somebody answers questions is not overwritten.
+func TestWriteWholeNeverOverwrites(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "agent.toml")
+	share := func(*os.File) error { return os.WriteFile(file, []byte("another's"), 0o600) }
+	if err := writeWhole(file, "ours", share); !errors.Is(err, os.ErrExist) {
+		t.Errorf("have %v", err)
+	}
+	if content, _ := os.ReadFile(file); string(content) != "another's" {
+		t.Errorf("the file: %s", content)
+	}
+	if left, _ := filepath.Glob(file + "?*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

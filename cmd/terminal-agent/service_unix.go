@@ -226,6 +226,9 @@ func makeConfigDir(dir string) error {
 
 // shareWithService lets the service read a configuration that root writes.
 func shareWithService(f *os.File) error {
+	if !elevated() {
+		return f.Chmod(0o600) // its group would be ours
+	}
 	if err := f.Chmod(0o640); err != nil {
 		return err
 	}
