@@ -58,6 +58,7 @@ type screenShow struct {
 	window *terminalWindow
 	viewer viewer
 	keys   keyDecoder
+	asked  *confirmation      // the question that is to be read
 	asking chan struct{}      // capacity 1: the agent's status is wanted now
 	done   chan func(*viewer) // what came of something that took its time
 	work   sync.WaitGroup     // what takes its time
@@ -70,6 +71,9 @@ const (
 	// escapeTime is how long what follows an ESC may take: it is one Write of the
 	// terminal, but a network may be in between.
 	escapeTime = 50 * time.Millisecond
+	// readingTime is how long a question is shown before an answer counts: what is
+	// typed or pasted by then was not meant for it.
+	readingTime = 400 * time.Millisecond
 )
 
 // run shows events until they end, ctx ends, or the person has seen enough.
@@ -95,7 +99,7 @@ func (s *screenShow) run(ctx context.Context, events <-chan trace.Event) error {
 	defer signal.Stop(resized)
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
-	var due, undecided <-chan time.Time
+	var due, undecided, read <-chan time.Time
 	s.viewer.now = time.Now()
 	s.measure()
 	for {
@@ -113,6 +117,8 @@ func (s *screenShow) run(ctx context.Context, events <-chan trace.Event) error {
 			tell(&s.viewer)
 		case b := <-typed:
 			wanted = s.press(b)
+		case <-read:
+			s.viewer.mayAnswer()
 		case <-undecided:
 			if k, pressed := s.keys.nothingFollows(); pressed {
 				wanted = s.viewer.press(k)
@@ -135,6 +141,11 @@ func (s *screenShow) run(ctx context.Context, events <-chan trace.Event) error {
 		if s.do(ctx, wanted) {
 			return nil
 		}
+		if question := s.viewer.asking; question != s.asked {
+			if s.asked, read = question, nil; question != nil {
+				read = time.After(readingTime)
+			}
+		}
 		if undecided = nil; s.keys.undecided() {
 			undecided = time.After(escapeTime)
 		}
@@ -146,19 +157,15 @@ func (s *screenShow) run(ctx context.Context, events <-chan trace.Event) error {
 
 func (s *screenShow) measure() { s.viewer.width, s.viewer.height = s.window.measure() }
 
-// press takes what was typed. What was typed together with a key that leads to a
-// question is no answer to it: nobody has read it yet.
-func (s *screenShow) press(typed []byte) wish {
+// press takes what was typed, and returns the first wish in it. The rest is read all
+// the same: what is pasted may begin or end there.
+func (s *screenShow) press(typed []byte) (w wish) {
 	for _, b := range typed {
-		k, pressed := s.keys.take(b)
-		if !pressed {
-			continue
-		}
-		if w := s.viewer.press(k); w.do != noDeed || s.viewer.asking != nil {
-			return w
+		if k, pressed := s.keys.take(b); pressed && w.do == noDeed {
+			w = s.viewer.press(k)
 		}
 	}
-	return wish{}
+	return w
 }
 
 // do does what was wished, and reports whether that was the end.
@@ -211,7 +218,12 @@ func (s *screenShow) askStatus(ctx context.Context) {
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
 	for ctx.Err() == nil {
-		status, err := s.client.Status(ctx)
+		answer, enough := context.WithTimeout(ctx, statusPatience)
+		status, err := s.client.Status(answer)
+		enough()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errors.New("the agent does not answer")
+		}
 		s.tell(ctx, func(v *viewer) { v.hear(status, err) })
 		select {
 		case <-s.asking:
@@ -224,7 +236,7 @@ func (s *screenShow) askStatus(ctx context.Context) {
 // save saves all events that are kept as a capture, and says where.
 func (s *screenShow) save() (said string, err error) {
 	now := s.viewer.now
-	name, err := filepath.Abs("terminal-agent-" + now.Local().Format("20060102-150405") + ".capture")
+	name, err := filepath.Abs("terminal-agent-" + now.Local().Format("20060102-150405.000") + ".capture")
 	if err != nil {
 		return "", err
 	}

@@ -317,6 +317,8 @@ func shortID(id string) string {
 // bottom says what keys do, or asks, or answers.
 func (v *viewer) bottom() row {
 	switch {
+	case v.asking != nil && v.asking.counts:
+		return row{{askStyle, " " + plainText(v.asking.text) + " y/n "}}
 	case v.asking != nil:
 		return row{{askStyle, " " + plainText(v.asking.text) + " "}}
 	case v.said.text != "" && v.now.Before(v.said.until):

@@ -19,7 +19,6 @@ type viewer struct {
 	width, height int
 
 	status   agent.Status
-	known    bool   // there is a status
 	away     string // why there is none now; empty: there is one
 	selected string // the terminal that is shown in full, and that keys are for
 
@@ -40,8 +39,9 @@ const eventsKept = 5000
 
 // confirmation is what is asked before something is done.
 type confirmation struct {
-	text string
-	wish wish
+	text   string
+	wish   wish
+	counts bool // it was there long enough to be read: an answer is one
 }
 
 // notice is what there is to say about the last wish, for a while.
@@ -112,7 +112,7 @@ func (v *viewer) hear(s agent.Status, err error) {
 		v.away = err.Error()
 		return
 	}
-	v.status, v.known, v.away = s, true, ""
+	v.status, v.away = s, ""
 	if v.lane() == nil && len(s.Lanes) > 0 {
 		v.selected = s.Lanes[0].ID
 	}
@@ -140,6 +140,9 @@ func (v *viewer) say(text string, err error) {
 func (v *viewer) press(k key) wish {
 	v.said = notice{}
 	if q := v.asking; q != nil {
+		if !q.counts && k != keyInterrupt {
+			return wish{}
+		}
 		v.asking = nil
 		if k == 'y' || k == 'Y' || k == keyInterrupt && q.wish.do == endScreen {
 			return q.wish
@@ -186,8 +189,15 @@ func (v *viewer) ask(text string, w wish, first bool) wish {
 	if !first {
 		return w
 	}
-	v.asking = &confirmation{text: text + " y/n", wish: w}
+	v.asking = &confirmation{text: text, wish: w}
 	return wish{}
+}
+
+// mayAnswer: the question was there long enough to be read.
+func (v *viewer) mayAnswer() {
+	if v.asking != nil {
+		v.asking.counts = true
+	}
 }
 
 // askFor asks before an operation is run: it may be somebody's money.
@@ -200,7 +210,15 @@ func (v *viewer) askFor(operation device.Operation, name string) wish {
 	if operation == device.SendLogs {
 		on = " "
 	}
-	return v.ask(name+on+v.selected+", now?", wish{do: runOperation, terminal: v.selected, operation: string(operation)}, true)
+	return v.ask(name+on+asAsked(v.selected)+", now?", wish{do: runOperation, terminal: v.selected, operation: string(operation)}, true)
+}
+
+// asAsked is a terminal's id in a question, of which the end has to be seen.
+func asAsked(id string) string {
+	if len(id) > leastWidth/2 {
+		return shortID(id)
+	}
+	return id
 }
 
 // waiting is the id of the operation that was asked for here, if it has not
@@ -238,6 +256,7 @@ func (v *viewer) scroll(k key) {
 	if !v.paused {
 		v.pause(true)
 	}
+	v.end = max(v.end, v.missed) // what was there may be gone
 	page := max(1, v.onScreen()-1)
 	switch k {
 	case keyUp:

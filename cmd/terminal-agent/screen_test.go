@@ -165,6 +165,7 @@ func atWork(v *viewer) {
 func presses(v *viewer, keys ...key) (w wish) {
 	for _, k := range keys {
 		w = v.press(k)
+		v.mayAnswer()
 	}
 	return w
 }
@@ -260,16 +261,50 @@ func TestScreenEnds(t *testing.T) {
 
 // What is typed before a question can be read, or pasted, is no answer.
 func TestScreenTypedAhead(t *testing.T) {
-	for _, typed := range []string{"ey", "eyyyy", "\x1b[200~ey\x1b[201~", "\x1b[200~e\ry\x1b[201~"} {
+	for _, typed := range [][]string{
+		{"ey"}, {"eyyyy"}, {"e", "y"}, {"k", "e", "y"},
+		{"\x1b[200~ey\x1b[201~"}, {"\x1b[200~e\ry\x1b[201~"}, {"e\x1b[200~some text", "yes, and more\x1b[201~"},
+	} {
 		s := screenShow{viewer: *newViewer(80, 24)}
-		if w := s.press([]byte(typed)); w != (wish{}) {
-			t.Errorf("%q: %+v", typed, w)
+		for _, read := range typed {
+			if w := s.press([]byte(read)); w != (wish{}) {
+				t.Errorf("%q: %+v", typed, w)
+			}
 		}
 	}
 	s := screenShow{viewer: *newViewer(80, 24)}
 	s.press([]byte("e"))
+	s.viewer.mayAnswer()
 	if w := s.press([]byte("y")); w.do != runOperation {
-		t.Errorf("one after the other: %+v", w)
+		t.Errorf("an answer: %+v", w)
+	}
+}
+
+// The end of a question is seen, and nothing of it before an answer counts.
+func TestScreenShowsWhenAnAnswerCounts(t *testing.T) {
+	v := newViewer(leastWidth, leastHeight)
+	v.status.Lanes[0] = healthy("P" + strings.Repeat("1", 63))
+	v.selected = v.status.Lanes[0].ID
+	v.press('e')
+	question := func() string { return v.bottom().cut(v.width).text() }
+	if q := question(); !strings.HasSuffix(q, ", now? ") {
+		t.Errorf("asks %q", q)
+	}
+	v.mayAnswer()
+	if q := question(); !strings.HasSuffix(q, ", now? y/n ") {
+		t.Errorf("asks %q", q)
+	}
+}
+
+// What was scrolled to may be gone by the next key.
+func TestScreenScrollsToWhatIsGone(t *testing.T) {
+	for _, k := range []key{keyUp, keyDown, keyPageUp, keyPageDown, keyHome, keyEnd} {
+		v := newViewer(80, 24)
+		numbered(v, 100)
+		v.press('p')
+		numbered(v, eventsKept+500)
+		v.press(k)
+		v.draw()
 	}
 }
 
