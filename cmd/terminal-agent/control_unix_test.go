@@ -184,6 +184,7 @@ type cloud struct {
 	mu     sync.Mutex
 	sender transport.Sender
 	hellos int
+	gone   bool              // the agent has said goodbye itself: a last will has no time
 	finals map[string]string // states
 	news   chan struct{}     // capacity 1
 }
@@ -217,6 +218,10 @@ func (c *cloud) Receive(_ context.Context, m transport.Message) error {
 		if h, err := transport.DecodeHello(m.Payload); err == nil {
 			go c.send(transport.Welcome, transport.Encode(transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now())}))
 			c.change(func() { c.hellos++ })
+		}
+	case transport.Presence:
+		if p, err := transport.DecodePresence(m.Payload); err == nil && p.State == transport.Offline && !p.At.IsZero() {
+			c.change(func() { c.gone = true })
 		}
 	case transport.Reports:
 		if r, err := transport.DecodeReport(m.Payload, m.TerminalID); err == nil && r.Final() {

@@ -8,8 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"terminalops/agent"
@@ -47,6 +49,11 @@ func (p program) debug(ctx context.Context, args []string) error {
 	plain := flags.Bool("plain", false, "lines, and no screen")
 	if err := parse(flags, args); err != nil {
 		return err
+	}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP) // the window goes
+		defer stop()
 	}
 	var err error
 	if o.client, err = from.client(); err != nil {
@@ -158,7 +165,8 @@ func (o *onlooker) serveAndLookOn(ctx context.Context, from *source, show view) 
 // lookOnToTheEnd shows what happens in our own agent until it has ended: also
 // what it does after it was told to, in lines if the view is gone.
 func (o *onlooker) lookOnToTheEnd(serving context.Context, stop func(), show view) error {
-	toTheEnd := context.WithoutCancel(serving)
+	toTheEnd, over := context.WithCancel(context.WithoutCancel(serving))
+	defer over()
 	failed := make(chan error, 1)
 	go func() {
 		defer close(o.events)
@@ -167,6 +175,8 @@ func (o *onlooker) lookOnToTheEnd(serving context.Context, stop func(), show vie
 	err := show(serving, o.events)
 	stop()
 	err = errors.Join(err, linesTo(o.stderr)(toTheEnd, o.events))
+	over() // also if nobody sees it
+
 	if traced := <-failed; !errors.Is(traced, control.ErrLost) { // that is the end
 		err = errors.Join(err, traced)
 	}

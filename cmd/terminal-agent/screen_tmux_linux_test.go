@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
+
 	"terminalops/device/zvt/zvttest"
 	"terminalops/transport"
 )
@@ -274,6 +276,39 @@ func (w *tmux) captured() {
 		w.t.Errorf("decode: exit code %d", code)
 	}
 	wantInOrder(w.t, decoded, "end_of_day cloud-1 started", "06 50 end-of-day", maskedCard, "08 01", "open_menu")
+}
+
+// The window goes, with the word of it (SIGHUP) or without, as under nohup: an agent
+// that is the screen's own says goodbye, and ends.
+func TestScreenWindowGoes(t *testing.T) {
+	t.Parallel()
+	for _, trap := range []string{"", "trap '' HUP; "} {
+		t.Run(trap, func(t *testing.T) {
+			t.Parallel()
+			_, cloud, config := onePC(t)
+			cmd := exec.Command("sh", "-c", trap+`exec "$0"`, os.Args[0])
+			cmd.Env = append(agentProcess("debug", "--config", config).Env, "TERM=xterm")
+			window, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 100})
+			need(t, "pseudo-terminals (/dev/ptmx)", err)
+			ended := make(chan struct{})
+			go func() { cmd.Wait(); close(ended) }() // killed at the end, if need be
+			defer func() { cmd.Process.Kill(); <-ended }()
+			for shown, b := "", make([]byte, 4096); !strings.Contains(shown, "welcome"); {
+				n, err := window.Read(b)
+				if err != nil {
+					t.Fatalf("%v after %q", err, shown)
+				}
+				shown += string(b[:n])
+			}
+			window.Close()
+			select {
+			case <-ended:
+			case <-time.After(patience):
+				t.Fatal("it does not end")
+			}
+			cloud.await("its goodbye", func() bool { return cloud.gone })
+		})
+	}
 }
 
 // Who has no terminal, or wants none, gets lines.
