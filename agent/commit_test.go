@@ -100,6 +100,20 @@ func TestWriteThatFailsAmongOthers(t *testing.T) {
 	}
 }
 
+// However many operations there are, there is room for each of them.
+func TestReservedRoomOfEach(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	for i := range 40 {
+		if err := j.add(newEntry(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+		s := j.db.Stats()
+		if have, want := s.FreePageN+s.PendingPageN, (i+1)*roomPerOperation/j.pageSize; have < want {
+			t.Errorf("%d operations: %d pages are free, want %d", i+1, have, want)
+		}
+	}
+}
+
 // Operations of several lanes that come at the same moment have room each.
 func TestReservedRoomAtTheSameMoment(t *testing.T) {
 	const n = 40

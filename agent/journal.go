@@ -404,7 +404,9 @@ func (j *journal) makeRoom(operations int) error {
 	if free >= want {
 		return nil
 	}
-	filler := make([]byte, (want-free)*page)
+	// A filler that fits between what is free already would make no room: it is
+	// larger than all of that together.
+	filler := make([]byte, max(want-free, free+1)*page)
 	if err := j.updateAlone(func(tx *bolt.Tx) error { return tx.Bucket(bucketFiller).Put([]byte("filler"), filler) }); err != nil {
 		return err
 	}
