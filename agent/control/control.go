@@ -49,10 +49,12 @@ const (
 	maxAnswer = 16 << 20
 	// maxClients is how many are served at a time.
 	maxClients = 32
-	// requestPatience is how long a client may take for its request, and
-	// answerPatience for taking a line of the answer.
-	requestPatience = 10 * time.Second
-	answerPatience  = 10 * time.Second
+	// requestPatience is how long a client may take for its request,
+	// answerPatience for taking a line of the answer, and farewellPatience for
+	// taking all that there is to say when the agent ends.
+	requestPatience  = 10 * time.Second
+	answerPatience   = 10 * time.Second
+	farewellPatience = time.Second
 )
 
 // The requests.

@@ -33,6 +33,7 @@ type store struct {
 	server   Server
 	terminal *devicetest.Terminal
 	listener *pipes
+	running  sync.WaitGroup // the agent and its server
 	stop     func()
 }
 
@@ -54,13 +55,12 @@ func newStore(t *testing.T, events func(context.Context, bool, func(json.RawMess
 	s.Client, s.server = &Client{StateDir: dir}, Server{Agent: a, Events: events, Logger: logger}
 	l := listen(dir)
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
+	s.running.Go(func() {
 		if err := a.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	running.Go(func() {
+	s.running.Go(func() {
 		if err := s.server.Serve(ctx, l); err != nil {
 			t.Error(err)
 		}
@@ -68,7 +68,7 @@ func newStore(t *testing.T, events func(context.Context, bool, func(json.RawMess
 	s.stop = cancel
 	t.Cleanup(func() {
 		cancel()
-		running.Wait()
+		s.running.Wait()
 	})
 	return s
 }
@@ -215,6 +215,60 @@ func TestFollowAnAgentThatEnds(t *testing.T) {
 	if _, err := s.Status(ctx); err == nil {
 		t.Error("it has ended, and answers")
 	}
+}
+
+// farewells emits what happens last, once the agent ends.
+func farewells(n int) func(context.Context, bool, func(json.RawMessage) error) error {
+	return func(ctx context.Context, _ bool, emit func(json.RawMessage) error) error {
+		if err := emit(json.RawMessage(`"on"`)); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		for range n {
+			if err := emit(json.RawMessage(`"last"`)); err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	}
+}
+
+// Whoever looks on sees also what happens last in an agent that ends.
+func TestTraceToTheEnd(t *testing.T) {
+	const n = 1000
+	s := newStore(t, farewells(n), onSocket(t))
+	last := 0
+	err := s.Trace(within(t), func(event json.RawMessage) error {
+		switch string(event) {
+		case `"on"`:
+			s.stop()
+		case `"last"`:
+			last++
+		}
+		return nil
+	})
+	if last != n || !errors.Is(err, ErrLost) {
+		t.Errorf("%d of the last %d events, then %v", last, n, err)
+	}
+}
+
+// An agent that ends waits for nobody who does not read what happens last.
+func TestEndsWithoutBeingHeard(t *testing.T) {
+	inMemory(t, farewells(1), func(t *testing.T, s *store) {
+		silent, stalled := s.listener.connect(), s.listener.connect()
+		defer silent.Close()
+		defer stalled.Close()
+		io.WriteString(stalled, `{"version":1,"request":"trace"}`+"\n")
+		if line, err := bufio.NewReader(stalled).ReadString('\n'); err != nil || !strings.Contains(line, `"on"`) {
+			t.Fatalf("event: %q, %v", line, err)
+		}
+		began := time.Now()
+		s.stop()
+		s.running.Wait()
+		if took := time.Since(began); took > farewellPatience {
+			t.Errorf("it ends after %v", took)
+		}
+	})
 }
 
 // pipes is a net.Listener in memory, for virtual time.

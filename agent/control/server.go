@@ -63,14 +63,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
+	noRequest := context.AfterFunc(ctx, func() { conn.Close() })
 	c := &client{conn: conn, hangUp: hangUp}
 	conn.SetReadDeadline(time.Now().Add(requestPatience))
 	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
 	if err != nil {
 		return // it has hung up, is silent, or does not come to an end
 	}
+	noRequest()
+	// An agent that ends says the last of it, but does not wait to be heard.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(farewellPatience, func() { conn.Close() }) })()
 	// From here on a client says nothing more: what can be read is its end.
 	conn.SetReadDeadline(time.Time{})
 	var reading sync.WaitGroup
