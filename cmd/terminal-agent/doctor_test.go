@@ -489,7 +489,7 @@ func TestDoctorWayToTheBroker(t *testing.T) {
 	}{
 		{"no such name", func(l *lab) { l.broker = "tcp://broker.invalid:1883" },
 			diagnosis{"name", "broker.invalid", ""}},
-		{"nobody listens", func(l *lab) { l.broker = "tcp://" + brokers.FreeAddress(l.t) },
+		{"nobody listens", func(l *lab) { l.broker = "tcp://" + brokers.Nobody },
 			diagnosis{"connection", "refuses the connection", "the broker is down"}},
 		{"unknown authority", func(l *lab) { withTLS(l, now.Add(-time.Hour), year) },
 			diagnosis{"TLS", "signed by CN=the office, whom nobody here trusts", "name it as ca_file"}},
@@ -545,7 +545,7 @@ func TestDoctorWayToTheBroker(t *testing.T) {
 func TestDoctorSecondBroker(t *testing.T) {
 	t.Parallel()
 	l := newLab(t).withBroker().withCloud(0).withTerminal("success")
-	l.broker += `", "tcp://` + brokers.FreeAddress(t) // in the list of the configuration
+	l.broker += `", "tcp://` + brokers.Nobody // in the list of the configuration
 	path := l.config()
 	text, _ := os.ReadFile(path)
 	l.write("agent.toml", strings.ReplaceAll(string(text), `\"`, `"`))
@@ -745,7 +745,7 @@ func TestDoctorSomethingElseOnTheNetwork(t *testing.T) {
 			one := newLab(t)
 			one.broker = l.broker
 			if tt.peer == nil {
-				one.link = "tcp:" + brokers.FreeAddress(t)
+				one.link = "tcp:" + brokers.Nobody
 			} else {
 				one.withPeer(tt.peer)
 			}

@@ -183,7 +183,7 @@ func TestBrokerKilled(t *testing.T) {
 // Where one of two brokers is dead, the other is there at once, and is the
 // first to be tried the next time.
 func TestSecondBroker(t *testing.T) {
-	dead := newFaults(t, brokers.FreeAddress(t))
+	dead := newFaults(t, brokers.Nobody)
 	network := newFaults(t, brokers.StartNATS(t))
 	o := quick(t, dead.address)
 	o.URLs = append(o.URLs, "mqtt://"+network.address)

@@ -82,7 +82,7 @@ func TestSurvey(t *testing.T) {
 			var dns *net.DNSError
 			return errors.As(err, &dns) && dns.IsNotFound
 		}},
-		{name: "nobody listens", broker: "tls://" + brokers.FreeAddress(t), ended: LegTCP},
+		{name: "nobody listens", broker: "tls://" + brokers.Nobody, ended: LegTCP},
 		{name: "no TLS there", broker: "tls://" + plain, ended: LegTLS},
 		{name: "nothing answers", broker: "tls://" + silent, ended: LegTLS, is: func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }},
 		{name: "expired", broker: expired, ended: LegTLS, is: func(err error) bool {
@@ -94,7 +94,7 @@ func TestSurvey(t *testing.T) {
 		{name: "no WebSocket there", broker: "ws://" + notFound, ended: LegWebSocket},
 		{name: "proxy refuses", broker: "tcp://" + plain, proxy: Secret("http://" + connectProxy(t, plain)), ended: LegProxy},
 		{name: "through a proxy", broker: "tcp://" + plain, proxy: Secret("http://user:pa%3Ass@" + connectProxy(t, plain))},
-		{name: "proxy is not there", broker: "tcp://" + plain, proxy: Secret("http://" + brokers.FreeAddress(t)), ended: LegTCP},
+		{name: "proxy is not there", broker: "tcp://" + plain, proxy: Secret("http://" + brokers.Nobody), ended: LegTCP},
 	}
 	foreign := newAuthority(t)
 	for _, tt := range tests {
@@ -155,7 +155,7 @@ func TestVisit(t *testing.T) {
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		o := Options{Prefix: "terminals"}
-		v := o.Visit(t.Context(), "tcp://"+brokers.FreeAddress(t), Call{ClientID: "T1-doctor", TerminalID: "T1"})
+		v := o.Visit(t.Context(), "tcp://"+brokers.Nobody, Call{ClientID: "T1-doctor", TerminalID: "T1"})
 		if v.Ended != LegConnect || v.Code != 0 || v.Err == nil {
 			t.Errorf("have %+v", v)
 		}

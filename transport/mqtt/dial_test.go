@@ -472,7 +472,7 @@ func TestProxy(t *testing.T) {
 			mustFail(t, o, "error=\"proxy 127.0.0.1:")
 		})
 		t.Run(name+" cannot reach the broker", func(t *testing.T) {
-			mustFail(t, through(brokers.FreeAddress(t)), "error=\"proxy 127.0.0.1:")
+			mustFail(t, through(brokers.Nobody), "error=\"proxy 127.0.0.1:")
 		})
 	}
 }

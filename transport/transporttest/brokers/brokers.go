@@ -5,6 +5,7 @@ package brokers
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func StartMosquitto(t testing.TB, settings ...string) *Mosquitto {
 		t.Skip("mosquitto is not installed")
 	}
 	dir := t.TempDir()
-	m := &Mosquitto{Address: FreeAddress(t), t: t, config: filepath.Join(dir, "mosquitto.conf")}
+	m := &Mosquitto{Address: freeAddress(t), t: t, config: filepath.Join(dir, "mosquitto.conf")}
 	_, port, _ := net.SplitHostPort(m.Address)
 	lines := append([]string{
 		"user root", // not to lose the directory, if it is root who tests
@@ -140,13 +141,24 @@ func StartNATS(t testing.TB, configure ...func(*server.Options)) (address string
 	return fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port)
 }
 
-// FreeAddress returns a loopback address nobody listens at.
-func FreeAddress(t testing.TB) string {
+// Nobody is a loopback address nobody listens at: systems give the ports below
+// 1024 only to who asks for them, and this one (tcpmux) nobody does.
+const Nobody = "127.0.0.1:1"
+
+// freeAddress returns a loopback address to listen at, also again after a while:
+// it has a port that systems give only to who asks for it (Linux gives from 32768
+// on of itself, Windows from 49152 on).
+func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 10000, 32767
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first+1))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
