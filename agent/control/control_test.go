@@ -24,7 +24,7 @@ import (
 const terminal = "P11223351-T0013"
 
 // deadline is for each thing that is awaited in real time.
-const deadline = 30 * time.Second
+const deadline = time.Minute
 
 // store is an agent with a scripted terminal, and its server.
 type store struct {

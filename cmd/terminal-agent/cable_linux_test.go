@@ -28,7 +28,7 @@ func TestWatchCables(t *testing.T) {
 	defer a.Close()
 	stop := watchCables(a, []terminalConfig{{ID: "T1", address: address}})
 	defer stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	await := func(state, detail string) {
 		t.Helper()

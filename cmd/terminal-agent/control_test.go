@@ -161,7 +161,7 @@ func TestOperationRunWhichTerminal(t *testing.T) {
 // await waits until the only terminal's operation has a state.
 func (s *shop) await(t *testing.T, state string) agent.Record {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c := control.Client{StateDir: s.dir}
 	var found agent.Record

@@ -84,7 +84,7 @@ func (l *lab) withCloudAs(o mqtt.Options, offset time.Duration) *lab {
 	})
 	select {
 	case <-c.connected:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		l.t.Fatal("the dispatcher does not connect")
 	}
 	return l
@@ -658,7 +658,7 @@ func (l *lab) retain(p transport.PresenceMessage) {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		l.t.Fatal("no presence was said")
 	}
 	stop()

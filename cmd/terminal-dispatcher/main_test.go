@@ -20,7 +20,7 @@ import (
 	"terminalops/transport/transporttest"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // call runs a command and returns what it printed.
 func call(t *testing.T, args ...string) (stdout, stderr string, code int) {

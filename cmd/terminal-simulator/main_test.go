@@ -111,7 +111,7 @@ func (s *simulator) end() {
 			s.t.Errorf("exit code %d", code)
 		}
 		s.code <- code
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Error("it does not end")
 	}
 }
@@ -119,7 +119,7 @@ func (s *simulator) end() {
 // closeDay does an end of day and returns what the terminal said last.
 func closeDay(t *testing.T, conn frame.Conn) apdu.Message {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := conn.WriteOnce(ctx, apdu.EndOfDay{}.Marshal()); err != nil {
 		t.Fatal(err)

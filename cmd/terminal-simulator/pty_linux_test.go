@@ -77,7 +77,7 @@ func TestPullPTY(t *testing.T) {
 	ecr := openLine(t, path)
 	defer ecr.Close()
 	s.after("pull", "the cable is pulled")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := ecr.ReadAPDU(ctx); !errors.Is(err, frame.ErrLinkLost) {
 		t.Errorf("the line lives: %v", err)

@@ -27,7 +27,7 @@ import (
 	"terminalops/transport/transporttest"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func options(t *testing.T) broker.Options {
 	return broker.Options{

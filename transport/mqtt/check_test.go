@@ -210,7 +210,7 @@ func TestVisitOfASilentBroker(t *testing.T) {
 			}
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	v := Options{Prefix: "terminals"}.Visit(ctx, "tcp://"+silent, Call{ClientID: "T1-doctor", TerminalID: "T1"})
 	if v.Ended != LegConnect || !errors.Is(v.Err, context.DeadlineExceeded) {

@@ -18,7 +18,7 @@ import (
 )
 
 // startTimeout is how long a broker may take to listen.
-const startTimeout = 20 * time.Second
+const startTimeout = time.Minute
 
 // Mosquitto is a Mosquitto process that keeps its sessions.
 type Mosquitto struct {
