@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -97,6 +98,43 @@ func TestWriteThatFailsAmongOthers(t *testing.T) {
 		if there := j.meta(fmt.Sprint("key ", i)) != ""; there == (i == bad) {
 			t.Errorf("%d: is there: %v", i, there)
 		}
+	}
+}
+
+// What may find no room on the disk waits with nobody: a result that waits with it
+// would fail with it.
+func TestWritesThatMayFindNoRoom(t *testing.T) {
+	j := mustOpen(t, t.TempDir())
+	e, now := newEntry("old"), time.Now()
+	e.Command.ExpiresAt = transport.At(now.Add(-keepAge - time.Hour))
+	if err := j.add(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.advance(e, func(e *entry) { e.State, e.FinishedAt = finished, now.Add(-keepAge-time.Hour) }); err != nil {
+		t.Fatal(err)
+	}
+	for what, write := range map[string]func() error{
+		"pruning": func() error {
+			gone, err := j.prune(now)
+			if len(gone) != 1 {
+				t.Errorf("pruned %d", len(gone))
+			}
+			return err
+		},
+		"making room": func() error { return j.makeRoom(100) },
+	} {
+		j.commits.turn <- struct{}{} // others write, and are at it for long
+		written := make(chan error, 1)
+		go func() { written <- write() }()
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(time.Minute):
+			t.Errorf("%s waits with others", what)
+		}
+		<-j.commits.turn
 	}
 }
 
