@@ -221,3 +221,28 @@ func TestConfigInitAsksNothing(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, p.seen)
 	}
 }
+
+// A configuration that is not root's is its owner's alone: who knows what else the
+// owner's group is for.
+func TestConfigInitWithoutRoot(t *testing.T) {
+	dir := t.TempDir()
+	home := filepath.Join(dir, "home")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(home, 0o777); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	file := filepath.Join(home, "agent.toml")
+	cmd := processOfNobody(t, dir, initArgs(file)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode is %v", info.Mode())
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"terminalops/agent/control"
 	"terminalops/device"
 	"terminalops/device/trace"
 	"terminalops/transport"
@@ -213,6 +214,47 @@ func TestDebugLooksOn(t *testing.T) {
 	terminal.check(t, 2)
 	if cloud.hellos != 2 {
 		t.Errorf("%d hellos: an agent was disturbed", cloud.hellos)
+	}
+}
+
+// A second interrupt ends what takes its time to end.
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t).withBroker().withTerminal("mute")
+	seen := newShown(t)
+	cmd := agentProcess("run", "--config", l.config())
+	cmd.Stderr = seen
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait() // how it has ended is its state
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill() // an error: it has ended
+		<-ended
+	})
+	seen.await("msg=connected ")
+	if _, err := (&control.Client{StateDir: l.stateDir}).Submit(t.Context(), l.id, string(device.EndOfDay), "anna"); err != nil {
+		t.Fatal(err)
+	}
+	seen.await("msg=started terminal=")
+	cmd.Process.Signal(os.Interrupt) // an error: it has ended
+	seen.await("msg=stopping ")
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for over := false; !over; {
+		cmd.Process.Signal(os.Interrupt) // an error: it has ended
+		select {
+		case <-again.C: // it may not have let go of the first yet
+		case <-ended:
+			over = true
+		}
+	}
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("%v", cmd.ProcessState)
 	}
 }
 

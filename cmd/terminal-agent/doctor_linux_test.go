@@ -310,33 +310,44 @@ func (l *lab) asNobody() (int, report) {
 	if os.Geteuid() != 0 {
 		return l.examine()
 	}
-	const nobody = 65534
-	for dir := l.dir; dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			l.t.Fatal(err)
-		}
-	}
-	program, err := os.ReadFile(os.Args[0])
-	if err != nil {
+	config := l.config()
+	cmd := processOfNobody(l.t, l.dir, "doctor", "--json", "--config", config)
+	if err := os.Chmod(config, 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	path := l.write("terminal-agent", string(program))
-	config := l.config()
-	for _, p := range []string{path, config} {
-		if err := os.Chmod(p, 0o755); err != nil {
-			l.t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), asAgent+"=doctor\n--json\n--config\n"+config)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, _ := cmd.Output() // the exit code is the outcome
 	var r report
 	if err := json.Unmarshal(out, &r); err != nil {
 		l.t.Fatalf("%v: %s", err, out)
 	}
 	return cmd.ProcessState.ExitCode(), r
+}
+
+// processOfNobody is the agent in a process of a user without rights, where the
+// tests have any. That user can see what is in dir.
+func processOfNobody(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := agentProcess(args...)
+	cmd.Dir = "/"
+	if os.Geteuid() != 0 {
+		return cmd
+	}
+	const nobody = 65534
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program, err := os.ReadFile(os.Args[0]) // it may be where others cannot look
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path = filepath.Join(dir, "terminal-agent")
+	if err := os.WriteFile(cmd.Path, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	return cmd
 }
 
 // A port that belongs to others is named with its group.
