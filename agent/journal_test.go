@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -381,27 +382,54 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
-// Once there is room again presence says so, although no command has come.
+// Once there is room again presence and status say so, although no command has
+// come, and whether the broker is there or not.
 func TestDiskHasRoomAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, b := memory(t)
-		full := w.breakDisk("write journal.db: no space left on device")
-		presence := func() string { return string(b.Retained(terminal, transport.Presence)) }
-		w.start()
-		w.wantNext()
-		full.Store(true)
-		w.send(w.command("x", device.EndOfDay))
-		time.Sleep(2 * time.Minute) // in which x expires, too
-		if !strings.Contains(presence(), "no space left") {
-			t.Errorf("presence does not say that the disk is full: %s", presence())
-		}
-		full.Store(false)
-		time.Sleep(troubleEvery + time.Second)
-		if strings.Contains(presence(), "no space left") {
-			t.Errorf("presence still says so: %s", presence())
-		}
-		w.wantFinal("x", "expired no")
-	})
+	for _, connected := range []bool{true, false} {
+		t.Run(fmt.Sprintf("connected %v", connected), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, b := memory(t)
+				full := w.breakDisk("write journal.db: no space left on device")
+				says := func(where string) bool {
+					text := string(b.Retained(terminal, transport.Presence))
+					if where == "status" {
+						s, err := w.agent.Status()
+						if err != nil {
+							t.Fatal(err)
+						}
+						text = s.Lanes[0].Detail
+					}
+					return strings.Contains(text, "no space left")
+				}
+				w.start()
+				w.wantNext()
+				full.Store(true)
+				w.send(w.command("x", device.EndOfDay))
+				time.Sleep(2 * time.Minute) // in which x expires, too
+				if !connected {
+					b.Down()
+				}
+				for _, where := range []string{"presence", "status"} {
+					if !says(where) {
+						t.Errorf("%s does not say that the disk is full", where)
+					}
+				}
+				full.Store(false)
+				time.Sleep(troubleEvery + time.Second)
+				if says("status") {
+					t.Error("status still says so")
+				}
+				if !connected {
+					b.Up()
+					time.Sleep(time.Minute)
+				}
+				if says("presence") {
+					t.Error("presence still says so")
+				}
+				w.wantFinal("x", "expired no")
+			})
+		})
+	}
 }
 
 // A disk that fails when an operation would start: it waits, and starts once

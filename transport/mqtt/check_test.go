@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"terminalops/transport"
@@ -197,6 +199,31 @@ func TestVisitBesideAgentAndCloud(t *testing.T) {
 	}
 	if agent.Sender() != sender || agent.Connections() != 1 {
 		t.Error("the terminal's own session was disturbed")
+	}
+}
+
+// topical is a message with a topic.
+type topical struct {
+	message
+	topic string
+}
+
+func (m topical) Topic() string { return m.topic }
+
+// What a broker passed on before it hung up is heard, whichever is seen first.
+func TestVisitHearsWhatCameBeforeTheEnd(t *testing.T) {
+	welcome := transport.WelcomeMessage{Nonce: "mine", ServerTime: transport.At(time.Now())}
+	for range 100 {
+		s := &visitor{
+			o: Options{Prefix: "terminals"}, call: Call{TerminalID: "T1", Hello: transport.HelloMessage{Nonce: "mine"}},
+			visit: new(Visit), heard: make(chan paho.Message, 1), lost: make(chan error, 1),
+		}
+		s.heard <- topical{message{payload: transport.Encode(welcome)}, s.topic(transport.Welcome)}
+		s.lost <- io.EOF
+		s.listen(t.Context(), patience, func() bool { return s.visit.Welcome != nil })
+		if s.visit.Welcome == nil {
+			t.Fatal("the welcome was not heard")
+		}
 	}
 }
 
