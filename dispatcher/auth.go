@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
@@ -42,6 +43,8 @@ type TokenOptions struct {
 	// Audience is what aud has to be, or to begin with: AUDIENCE/accounts/ID
 	// names the account too.
 	Audience string
+	// Log is told when that file has changed; nil: nobody is.
+	Log *slog.Logger
 }
 
 func (o TokenOptions) validate() error {
@@ -73,7 +76,10 @@ func NewVerifier(o TokenOptions) (*Verifier, error) {
 	v := &Verifier{options: o}
 	methods := []string{"HS256", "HS384", "HS512"}
 	if o.JWKSFile != "" {
-		v.keys = &keySet{file: o.JWKSFile}
+		v.keys = &keySet{file: o.JWKSFile, log: o.Log}
+		if o.Log == nil {
+			v.keys.log = slog.New(slog.DiscardHandler)
+		}
 		if err := v.keys.load(); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -244,7 +245,8 @@ func asker(t *testing.T, v *dispatcher.Verifier) func(token string) int {
 func TestJWKS(t *testing.T) {
 	pairs := keyPairs(t)
 	file := filepath.Join(t.TempDir(), "keys.jwks")
-	options := dispatcher.TokenOptions{JWKSFile: file, Issuers: tokens.Issuers, Audience: tokens.Audience}
+	log := new(bytes.Buffer)
+	options := dispatcher.TokenOptions{JWKSFile: file, Issuers: tokens.Issuers, Audience: tokens.Audience, Log: slog.New(slog.NewTextHandler(log, nil))}
 	var keys []map[string]string
 	for _, p := range pairs {
 		keys = append(keys, p.jwk)
@@ -275,17 +277,31 @@ func TestJWKS(t *testing.T) {
 		t.Errorf("HMAC with the public key: have %d", got)
 	}
 	// The file is read again: a key that is gone is good no more, a broken file
-	// changes nothing.
+	// changes nothing. The log says either, once.
 	token := signed(t, pairs["ed"].method, pairs["ed"].private, claims, "kid", "ed")
+	if log.Len() > 0 {
+		t.Errorf("as long as nothing changes: log %s", log)
+	}
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := ask(token); got != http.StatusOK {
-		t.Errorf("after the file broke: have %d", got)
+	for range 2 {
+		if got := ask(token); got != http.StatusOK {
+			t.Errorf("after the file broke: have %d", got)
+		}
 	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "the keys stay as they were") || !strings.Contains(said, "unexpected end of JSON input") {
+		t.Errorf("after the file broke: log %s", said)
+	}
+	log.Reset()
 	writeJWKS(t, file, pairs["rsa"].jwk)
-	if got := ask(token); got != http.StatusUnauthorized {
-		t.Errorf("after the key was removed: have %d", got)
+	for range 2 {
+		if got := ask(token); got != http.StatusUnauthorized {
+			t.Errorf("after the key was removed: have %d", got)
+		}
+	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "its keys are used now") || !strings.Contains(said, "keys=1") {
+		t.Errorf("after the key was removed: log %s", said)
 	}
 	if _, err := options.Sign(dispatcher.Development{Account: account}); err != dispatcher.ErrNoSecret {
 		t.Errorf("Sign: %v", err)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"os"
 	"slices"
@@ -29,11 +30,13 @@ var publicMethods = append(slices.Clone(rsaMethods), "ES256", "ES384", "ES512", 
 // keySet holds the public keys of a JWKS file ([RFC 7517], [RFC 8037]).
 type keySet struct {
 	file string
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	changed time.Time // of the file, when keys was read
 	size    int64
 	keys    []publicKey
+	wrong   string // what was last said of the file; empty: nothing is wrong with it
 }
 
 // publicKey is one key and the algorithms it may be used with: never those of
@@ -63,15 +66,26 @@ func (s *keySet) find(id, method string) (jwt.VerificationKeySet, error) {
 }
 
 // refresh reads the file again if it has changed. A file that cannot be read,
-// or is just being written, leaves the keys as they are until it can.
+// or is just being written, leaves the keys as they are until it can; the log
+// says so, once.
 func (s *keySet) refresh() {
 	info, err := os.Stat(s.file)
-	if err != nil || (info.ModTime().Equal(s.changed) && info.Size() == s.size) {
+	if err == nil && info.ModTime().Equal(s.changed) && info.Size() == s.size {
 		return
 	}
-	if keys, err := readKeys(s.file); err == nil {
-		s.keys, s.changed, s.size = keys, info.ModTime(), info.Size()
+	var keys []publicKey
+	if err == nil {
+		keys, err = readKeys(s.file)
 	}
+	if err != nil {
+		if wrong := err.Error(); wrong != s.wrong {
+			s.wrong = wrong
+			s.log.Warn("JWKS file cannot be read, the keys stay as they were", "file", s.file, "error", wrong)
+		}
+		return
+	}
+	s.keys, s.changed, s.size, s.wrong = keys, info.ModTime(), info.Size(), ""
+	s.log.Info("JWKS file has changed, its keys are used now", "file", s.file, "keys", len(keys))
 }
 
 // load reads the file for the first time.

@@ -106,6 +106,7 @@ func build(c *config, db *store.Store, end transport.End, log *slog.Logger) (*di
 	if err != nil {
 		return nil, err
 	}
+	tokens.Log = log
 	verifier, err := dispatcher.NewVerifier(tokens)
 	if err != nil {
 		return nil, wrong("auth: %w", err)
