@@ -107,6 +107,7 @@ func (d *Dispatcher) create(w http.ResponseWriter, r *http.Request, who by) *pro
 		answer(w, http.StatusCreated, created.Answer)
 		return nil
 	}
+	d.logExpired(created.Expired)
 	o := created.Operation
 	d.log.Info("operation created", "operation", o.ID, "terminal", o.TerminalID, "name", o.Operation, "by", o.CreatedBy)
 	// From here on the answer is 201, whatever becomes of the command: it may

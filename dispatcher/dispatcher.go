@@ -266,6 +266,10 @@ func (d *Dispatcher) expire(ctx context.Context) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		d.log.Error("cannot end operations, trying again", "error", err)
 	}
+	d.logExpired(expired)
+}
+
+func (d *Dispatcher) logExpired(expired []store.Operation) {
 	for _, o := range expired {
 		d.log.Warn("operation timed out", "operation", o.ID, "terminal", o.TerminalID, "name", o.Operation, "error", string(o.Error))
 	}

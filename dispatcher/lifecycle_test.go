@@ -222,6 +222,9 @@ func TestRetryAfter(t *testing.T) {
 		second := b.create(endOfDay)
 		b.wantStatus(o.ID, "TIMEOUT")
 		b.wantStatus(second.ID, "PENDING")
+		if want := `msg="operation timed out" operation=` + o.ID; strings.Count(b.log.String(), want) != 1 {
+			t.Errorf("want one %s in the log\n%s", want, b.log)
+		}
 	})
 }
 

@@ -166,6 +166,7 @@ type Created struct {
 	Operation Operation // empty if Replayed
 	Answer    []byte
 	Replayed  bool
+	Expired   []Operation // the terminal's, whose time was found to be up
 }
 
 // Create stores a PENDING operation together with its idempotency key. The
@@ -207,11 +208,12 @@ func (t *transaction) create(ctx context.Context, n New) (Created, error) {
 	if !n.Listening() {
 		return Created{}, ErrNotListening
 	}
-	if _, err := t.expire(ctx, true, `terminal_id = ?`, n.TerminalID); err != nil {
+	expired, err := t.expire(ctx, true, `terminal_id = ?`, n.TerminalID)
+	if err != nil {
 		return Created{}, err
 	}
 	o := n.operation(fromMillis(t.now))
-	c = Created{Operation: o, Answer: n.Answer(o)}
+	c = Created{Operation: o, Answer: n.Answer(o), Expired: expired}
 	inserted, err := t.insert(ctx, o, n.Key, n.Fingerprint, c.Answer)
 	switch {
 	case err != nil:
