@@ -663,6 +663,7 @@ func (l *lab) retain(p transport.PresenceMessage) {
 	}
 	stop()
 	running.Wait()
+	brokers.AwaitRetained(l.t, strings.TrimPrefix(l.broker, "tcp://"), "terminals/"+l.id+"/presence")
 }
 
 // sayer says one presence.

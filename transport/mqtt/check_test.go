@@ -175,6 +175,7 @@ func TestVisitBesideAgentAndCloud(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPayloads(t, cloud, transport.Presence, string(presence))
+	brokers.AwaitRetained(t, address, "terminals/T1/presence")
 	now := time.Date(2026, 6, 29, 9, 0, 0, 0, time.UTC)
 	visited := make(chan Visit)
 	go func() {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -139,6 +140,39 @@ func StartNATS(t testing.TB, configure ...func(*server.Options)) (address string
 		t.Fatal("NATS does not listen")
 	}
 	return fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port)
+}
+
+// AwaitRetained waits until a broker at host:port has a topic's retained message
+// for whoever subscribes: NATS has it some moments after it was acknowledged.
+func AwaitRetained(t testing.TB, address, topic string) {
+	t.Helper()
+	c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("await-retained"))
+	done := func(token paho.Token) {
+		t.Helper()
+		if !token.WaitTimeout(startTimeout) || token.Error() != nil {
+			t.Fatalf("retained message of %s: %v", topic, token.Error())
+		}
+	}
+	done(c.Connect())
+	defer c.Disconnect(0)
+	retained := make(chan struct{}, 1)
+	for late := time.Now().Add(startTimeout); ; {
+		done(c.Subscribe(topic, 1, func(_ paho.Client, m paho.Message) {
+			select {
+			case retained <- struct{}{}:
+			default: // another one
+			}
+		}))
+		select {
+		case <-retained:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Now().After(late) {
+			t.Fatalf("no retained message of %s", topic)
+		}
+		done(c.Unsubscribe(topic))
+	}
 }
 
 // Nobody is a loopback address nobody listens at: systems give the ports below
