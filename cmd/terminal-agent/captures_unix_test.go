@@ -58,19 +58,19 @@ func TestCapturesOfTheService(t *testing.T) {
 	_, cloud, config := onePC(t)
 	stateDir := filepath.Join(filepath.Dir(config), "state")
 	process(t, "run", "--config", config)
-	cloud.await("a hello", func() bool { return cloud.hellos > 0 })
+	cloud.await("a hello", func() bool { return len(cloud.hellos) > 0 })
 	cloud.send(transport.Commands, endOfDay("cloud-0"))
-	cloud.await("its final report", func() bool { return cloud.finals["cloud-0"] != "" })
+	cloud.awaitFinal("cloud-0")
 	var c transport.Command
 	if err := json.Unmarshal(endOfDay("cloud-1"), &c); err != nil {
 		t.Fatal(err)
 	}
 	c.Operation = string(device.SendLogs)
 	cloud.send(transport.Commands, transport.Encode(c))
-	cloud.await("the final report", func() bool { return cloud.finals["cloud-1"] != "" })
+	state := cloud.awaitFinal("cloud-1")
 	archives, err := filepath.Glob(filepath.Join(stateDir, "logs", "*.tar.gz"))
-	if err != nil || len(archives) != 1 || cloud.finals["cloud-1"] != transport.StateCompleted {
-		t.Fatalf("%s, archives %q, %v", cloud.finals["cloud-1"], archives, err)
+	if err != nil || len(archives) != 1 || state != transport.StateCompleted {
+		t.Fatalf("%s, archives %q, %v", state, archives, err)
 	}
 	files := unpack(t, archives[0])
 	if !strings.Contains(files["terminal-agent.log"], "operation=cloud-1") {

@@ -49,7 +49,7 @@ link = "tcp:%s"
 	}
 	cloud := newCloud(t, broker)
 	process(t, "run", "--config", file)
-	cloud.await("a hello", func() bool { return cloud.hellos > 0 })
+	cloud.await("a hello", func() bool { return len(cloud.hellos) > 0 })
 
 	closed := 0
 	for i := range rounds {
@@ -73,8 +73,7 @@ link = "tcp:%s"
 		}
 		sending.Wait()
 		for _, id := range []string{c.OperationID, r.OperationID} {
-			cloud.await("the final report of "+id, func() bool { return cloud.finals[id] != "" })
-			if cloud.finals[id] == transport.StateCompleted {
+			if cloud.awaitFinal(id) == transport.StateCompleted {
 				closed++
 			} else {
 				t.Logf("round %d: %s came to nothing", i, id)
@@ -183,14 +182,14 @@ type cloud struct {
 	t      *testing.T
 	mu     sync.Mutex
 	sender transport.Sender
-	hellos int
+	hellos map[string]bool   // by nonce: a broker may deliver one again
 	gone   bool              // the agent has said goodbye itself: a last will has no time
 	finals map[string]string // states
 	news   chan struct{}     // capacity 1
 }
 
 func newCloud(t *testing.T, broker string) *cloud {
-	c := &cloud{t: t, finals: map[string]string{}, news: make(chan struct{}, 1)}
+	c := &cloud{t: t, hellos: map[string]bool{}, finals: map[string]string{}, news: make(chan struct{}, 1)}
 	end := mqtt.Cloud(mqtt.Options{URLs: []string{"tcp://" + broker}, Prefix: "terminals", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, "cloud")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -216,8 +215,8 @@ func (c *cloud) Receive(_ context.Context, m transport.Message) error {
 	switch m.Kind {
 	case transport.Hello:
 		if h, err := transport.DecodeHello(m.Payload); err == nil {
+			c.change(func() { c.hellos[h.Nonce] = true })
 			go c.send(transport.Welcome, transport.Encode(transport.WelcomeMessage{Nonce: h.Nonce, ServerTime: transport.At(time.Now())}))
-			c.change(func() { c.hellos++ })
 		}
 	case transport.Presence:
 		if p, err := transport.DecodePresence(m.Payload); err == nil && p.State == transport.Offline && !p.At.IsZero() {
@@ -250,6 +249,20 @@ func (c *cloud) send(k transport.Kind, payload []byte) {
 	if err := sender.Send(ctx, "T1", k, payload); err != nil && k == transport.Commands {
 		c.t.Error("cloud:", err)
 	}
+}
+
+// awaitFinal waits for the final report of an operation and returns its state.
+func (c *cloud) awaitFinal(id string) (state string) {
+	c.t.Helper()
+	c.await("the final report of "+id, func() bool { state = c.finals[id]; return state != "" })
+	return state
+}
+
+// greeted is how many hellos there were.
+func (c *cloud) greeted() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.hellos)
 }
 
 // await waits until cond holds, which is called with c.mu held.

@@ -146,7 +146,7 @@ func TestDebugIsTheAgent(t *testing.T) {
 	terminal, cloud, config := onePC(t)
 	capture := filepath.Join(t.TempDir(), "capture.txt")
 	seen, stop := types(t, "debug", "--config", config, "--capture", capture)
-	cloud.await("a hello", func() bool { return cloud.hellos > 0 })
+	cloud.await("a hello", func() bool { return len(cloud.hellos) > 0 })
 	cloud.send(transport.Commands, endOfDay("cloud-1"))
 	seen.await("cloud-1 the broker has its final report\n")
 	if code := stop(); code != exitOK {
@@ -186,9 +186,9 @@ func TestDebugLooksOn(t *testing.T) {
 		return cmd
 	}
 	first := begin()
-	cloud.await("a hello", func() bool { return cloud.hellos == 1 })
+	cloud.await("a hello", func() bool { return len(cloud.hellos) == 1 })
 	cloud.send(transport.Commands, endOfDay("cloud-1"))
-	cloud.await("the final report", func() bool { return cloud.finals["cloud-1"] != "" })
+	cloud.awaitFinal("cloud-1")
 
 	seen, stop := types(t, "debug", "--config", config, "--terminal", "T1")
 	seen.await("cloud-1 the broker has its final report\n")
@@ -203,7 +203,7 @@ func TestDebugLooksOn(t *testing.T) {
 	}
 	begin()
 	seen.await("log         debug: an agent runs again\n")
-	cloud.await("a hello", func() bool { return cloud.hellos == 2 })
+	cloud.await("a hello", func() bool { return len(cloud.hellos) == 2 })
 	seen.await("welcome ") // of the first
 	if code := stop(); code != exitOK {
 		t.Errorf("exit code %d", code)
@@ -212,8 +212,8 @@ func TestDebugLooksOn(t *testing.T) {
 		t.Errorf("an event is shown %d times", n)
 	}
 	terminal.check(t, 2)
-	if cloud.hellos != 2 {
-		t.Errorf("%d hellos: an agent was disturbed", cloud.hellos)
+	if n := cloud.greeted(); n != 2 {
+		t.Errorf("%d hellos: an agent was disturbed", n)
 	}
 }
 
@@ -289,8 +289,8 @@ func TestDebugSays(t *testing.T) {
 	if code, out := output("debug", "--config", config, "--terminal", "T9"); code != exitConfig || !strings.Contains(out, `unknown terminal "T9"; this agent has T1`) {
 		t.Errorf("beside an agent: exit code %d; %s", code, out)
 	}
-	if cloud.hellos != 1 {
-		t.Errorf("%d hellos: agents have begun", cloud.hellos)
+	if n := cloud.greeted(); n != 1 {
+		t.Errorf("%d hellos: agents have begun", n)
 	}
 }
 

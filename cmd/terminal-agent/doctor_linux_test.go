@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 
 	"terminalops/agent"
 	"terminalops/device/zvt/zvttest"
+	"terminalops/transport/transporttest/brokers"
 )
 
 // need skips a test that lacks something, or fails it where all must run.
@@ -324,7 +326,7 @@ func (l *lab) asNobody() (int, report) {
 }
 
 // processOfNobody is the agent in a process of a user without rights, where the
-// tests have any. That user can see what is in dir.
+// tests have any. That user can see what is in dir, which is t.TempDir's.
 func processOfNobody(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := agentProcess(args...)
@@ -333,7 +335,7 @@ func processOfNobody(t *testing.T, dir string, args ...string) *exec.Cmd {
 		return cmd
 	}
 	const nobody = 65534
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+	for _, d := range []string{dir, filepath.Dir(dir)} { // all of it that the tests have made
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -490,17 +492,14 @@ func openBlackHole(t *testing.T) (address string, end func()) {
 	}
 	end = sync.OnceFunc(func() { unix.Close(fd) })
 	t.Cleanup(end)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	address = brokers.Address(t) // where a broker may be later
+	at := netip.MustParseAddrPort(address)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
 	for range 8 {
 		c, err := net.DialTimeout("tcp", address, time.Second)
 		if err != nil {

@@ -174,7 +174,8 @@ func parseCertificates(content []byte) (certs []*x509.Certificate, err error) {
 	}
 }
 
-func day(t time.Time) string { return t.Format("2006-01-02") }
+// day is the day at this PC.
+func day(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
 // What the state directory needs, in bytes: some operations with their logs.
 const (

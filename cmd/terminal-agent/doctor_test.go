@@ -500,7 +500,7 @@ func TestDoctorWayToTheBroker(t *testing.T) {
 		{"expired", func(l *lab) { l.keys("ca_file", withTLS(l, now.Add(-72*time.Hour), now.Add(-48*time.Hour)).file) },
 			diagnosis{"TLS", "has expired on " + day(now.Add(-48*time.Hour)), "if the clock is right, tell the office"}},
 		{"clock behind", func(l *lab) { l.keys("ca_file", withTLS(l, now.Add(48*time.Hour), year).file) },
-			diagnosis{"TLS", "the clock of this PC says " + day(now), "set the clock"}},
+			diagnosis{"TLS", "the clock of this PC says ", "set the clock"}},
 		{"another name", func(l *lab) {
 			l.keys("ca_file", withTLS(l, now.Add(-time.Hour), year).file)
 			l.broker = strings.Replace(l.broker, "127.0.0.1", "localhost", 1)

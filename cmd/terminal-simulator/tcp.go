@@ -36,17 +36,22 @@ func servePluggedTCP(ctx, plugged context.Context, c *cable, l net.Listener) err
 	defer l.Close()
 	for {
 		conn, err := l.Accept()
-		if plugged.Err() != nil {
-			return nil
-		}
 		if err != nil {
+			if plugged.Err() != nil {
+				return nil
+			}
 			return err // it says accept, and where
+		}
+		if plugged.Err() != nil {
+			conn.Close()
+			return nil
 		}
 		c.say("connected by " + conn.RemoteAddr().String())
 		ended := c.serve(ctx, func() error { return c.terminal.ServeTCP(ctx, conn) })
 		select {
 		case err = <-ended:
 		case <-plugged.Done():
+			l.Close()    // before anybody notices and comes again
 			conn.Close() // which the terminal notices
 			return nil
 		}

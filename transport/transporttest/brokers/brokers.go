@@ -44,7 +44,7 @@ func StartMosquitto(t testing.TB, settings ...string) *Mosquitto {
 		t.Skip("mosquitto is not installed")
 	}
 	dir := t.TempDir()
-	m := &Mosquitto{Address: freeAddress(t), t: t, config: filepath.Join(dir, "mosquitto.conf")}
+	m := &Mosquitto{Address: Address(t), t: t, config: filepath.Join(dir, "mosquitto.conf")}
 	_, port, _ := net.SplitHostPort(m.Address)
 	lines := append([]string{
 		"user root", // not to lose the directory, if it is root who tests
@@ -179,10 +179,10 @@ func AwaitRetained(t testing.TB, address, topic string) {
 // 1024 only to who asks for them, and this one (tcpmux) nobody does.
 const Nobody = "127.0.0.1:1"
 
-// freeAddress returns a loopback address to listen at, also again after a while:
-// it has a port that systems give only to who asks for it (Linux gives from 32768
-// on of itself, Windows from 49152 on).
-func freeAddress(t testing.TB) string {
+// Address returns a loopback address to listen at, also again after a while: it
+// has a port that systems give only to who asks for it (Linux gives from 32768 on
+// of itself, Windows from 49152 on).
+func Address(t testing.TB) string {
 	t.Helper()
 	const first, last = 10000, 32767
 	var err error
