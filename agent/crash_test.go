@@ -210,6 +210,7 @@ func newStore(t *testing.T, scenario string, serial bool) *store {
 // time.
 func storeIn(t *testing.T, w *world, o zvttest.Options, serial bool) *store {
 	t.Helper()
+	o.Clock = func() time.Time { return time.Now().UTC() }
 	terminal, err := zvttest.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +254,7 @@ func (s *store) serve(there frame.Stream) {
 // adapter is the agent's side of the protocol.
 func (s *store) adapter(open func(context.Context) (frame.Stream, error)) device.Terminal {
 	s.t.Helper()
-	t, err := zvt.New(zvt.Options{Open: open, Serial: s.serial, Baud: 9600, Password: "000000", Currency: 978, ConfigByte: 0x8C})
+	t, err := zvt.New(zvt.Options{Open: open, Serial: s.serial, Baud: 9600, Password: "000000", Currency: 978, ConfigByte: 0x8C, Location: time.UTC})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -130,7 +130,8 @@ func TestSecondAgentIsKilledAgainAndAgain(t *testing.T) {
 			t.Fatalf("the child says %q", said)
 		}
 		time.AfterFunc(300*time.Millisecond, kill) // in the middle of its start
-		if said := c.says(); said != "" {
+		// If we are late, it has come to its end.
+		if said := c.says(); said != "" && said != inUseBy(dir, os.Getpid()) {
 			t.Fatalf("the child says %q before it is killed", said)
 		}
 		kill()

@@ -91,6 +91,19 @@ func (w *world) start() {
 	w.cloud.await(w.t, w.patience, "hello", func() bool { return w.cloud.hellos > hellos })
 }
 
+// awaitWelcome waits until the agent knows the cloud's time, and for good that there
+// is a cloud: what the hello asked for may be on its way.
+func (w *world) awaitWelcome() {
+	w.t.Helper()
+	late := time.Now().Add(w.patience)
+	for w.agent.lanes[0].journal.meta("welcomed") == "" {
+		if time.Now().After(late) {
+			w.t.Fatal("no welcome")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // startAlone starts the agent.
 func (w *world) startAlone() {
 	w.t.Helper()

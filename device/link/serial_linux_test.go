@@ -348,11 +348,12 @@ func TestSerialUnplugged(t *testing.T) {
 	}
 	_, err := s.Write([]byte("x"))
 	says(t, err, syscall.EIO, "the port is gone")
+	// As long as it is open here, nobody else's port gets its name.
+	_, err = Open(t.Context(), must(t, "serial:"+name), line)
+	says(t, err, os.ErrNotExist, "no such port", "plugged in")
 	if err := closeIdle(t, s); err != nil {
 		t.Error(err)
 	}
-	_, err = Open(t.Context(), must(t, "serial:"+name), line)
-	says(t, err, os.ErrNotExist, "no such port", "plugged in")
 
 	terminal = plugIn()
 	exchange(t, mustOpen(t, name, line), terminal)

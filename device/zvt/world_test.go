@@ -39,7 +39,7 @@ type world struct {
 
 func newWorld(t *testing.T, scenario string, serial bool) *world {
 	t.Helper()
-	pt, err := zvttest.New(zvttest.Options{Scenario: scenario})
+	pt, err := zvttest.New(zvttest.Options{Scenario: scenario, Clock: func() time.Time { return time.Now().UTC() }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,12 +181,12 @@ start_cloud() {
 	cat >"$work/dispatcher.toml" <<-EOF
 		state_dir = "$work/dispatcher"
 		[times]
-		start_deadline = "4m"
-		silence_window = "4m"
+		start_deadline = "8m"
+		silence_window = "8m"
 	EOF
 	"$checkout/bin/terminal-dispatcher" serve --config "$work/dispatcher.toml" >"$work/dispatcher.log" 2>&1 &
 	cloud=$!
-	await 30 "the cloud serves" curl -s "$api"
+	await 120 "the cloud serves" curl -s "$api"
 	"$checkout/bin/terminal-dispatcher" terminals add --config "$work/dispatcher.toml" --account "$account" "$@"
 	token=$("$checkout/bin/terminal-dispatcher" token --config "$work/dispatcher.toml" --account "$account" --ttl 24h)
 }
@@ -206,7 +206,10 @@ ask_end_of_day() {
 	expect "POST end_of_day for $1" PENDING "$(jq -r .status <<<"$answer")"
 }
 
-ended() { [ "$(call "/$operation" | jq -r .status)" != PENDING ]; }
+ended() {
+	local status
+	status=$(call "/$operation" | jq -r .status) && [ -n "$status" ] && [ "$status" != PENDING ]
+}
 
 # expect_closed TERMINAL SECONDS CLOSINGS: the operation ends COMPLETED, with the
 # totals that are the last in the terminal's own log, which tells of so many
@@ -246,7 +249,7 @@ switch_on() {
 	mkdir -p "$dir"
 	"${beside[@]}" "$checkout/bin/terminal-simulator" --link "pty:$(port_of "$id")" --log "$dir/log" "$@" >"$dir/says" 2>&1 &
 	terminals[$id]=$!
-	await 10 "$id is switched on" grep -q ^ready "$dir/says"
+	await 60 "$id is switched on" grep -q ^ready "$dir/says"
 }
 
 switch_off() {
@@ -259,4 +262,4 @@ switch_off() {
 port_of() { echo "${ttys:-$work/terminals}/terminal-$1"; }
 
 # await_terminal TERMINAL PATTERN: until the terminal says so.
-await_terminal() { await 60 "$1: \"$2\"" grep -qE -- "$2" "$work/terminals/$1/says"; }
+await_terminal() { await 180 "$1: \"$2\"" grep -qE -- "$2" "$work/terminals/$1/says"; }

@@ -121,7 +121,7 @@ switch_on_pc() {
 		-chardev "serial,id=t2,path=$(port_of "$account-T0002")" -serial chardev:t2 \
 		</dev/null >"$work/qemu.log" 2>&1 &
 	pc=$!
-	await 180 "the PC is on; the service has started by itself" grep -aq "^connected .*connection=" "$console"
+	await 400 "the PC is on; the service has started by itself" grep -aq "^connected .*connection=" "$console"
 }
 
 cut_power() {
@@ -155,7 +155,7 @@ cut_number() {
 		kill -STOP "$cloud"
 	fi
 	await_terminal "$terminal" "$pattern"
-	[ "$moment" != "$unheard" ] || await 60 "the agent has finished" grep -aq "^finished .*$operation" "$console"
+	[ "$moment" != "$unheard" ] || await 180 "the agent has finished" grep -aq "^finished .*$operation" "$console"
 	cut_power
 	say "the power is off; closed by then: $(closings "$work/terminals/$terminal/log")"
 	[ "$moment" != "$unheard" ] || kill -CONT "$cloud"
@@ -163,11 +163,11 @@ cut_number() {
 	switch_on "$next"
 	before=$console
 	switch_on_pc
-	expect_closed "$terminal" 200 1
-	await 60 "the PC has told the story" grep -aq "^finished .*$operation" "$before" "$console"
+	expect_closed "$terminal" 300 1
+	await 180 "the PC has told the story" grep -aq "^finished .*$operation" "$before" "$console"
 	{ grep -ah "$operation" "$before" || true; } | tr -d '\r' | sed 's/^/before: /' | quote
 	{ grep -ah "$operation" "$console" || true; } | tr -d '\r' | sed 's/^/after:  /' | quote
-	await 60 "the control has spoken" grep -aq "^there:" "$console"
+	await 180 "the control has spoken" grep -aq "^there:" "$console"
 	say "control: $(grep -ac '^written' "$before") numbers written before the cut; $(grep -am1 '^there:' "$console" | tr -d '\r')"
 }
 

@@ -5,12 +5,12 @@ package brokers
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +28,7 @@ type Mosquitto struct {
 	t       testing.TB
 	config  string // path
 	process *exec.Cmd
+	ended   chan struct{} // closed when the process has
 	output  *bytes.Buffer
 }
 
@@ -76,8 +77,19 @@ func (m *Mosquitto) Start() {
 	if err := m.process.Start(); err != nil {
 		m.t.Fatal(err)
 	}
+	process, ended := m.process, make(chan struct{})
+	m.ended = ended
+	go func() {
+		process.Wait() // "signal: killed", at last
+		close(ended)
+	}()
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", m.Address)
+		select {
+		case <-ended: // who answers is another
+			m.t.Fatalf("mosquitto has ended\n%s", m.output)
+		default:
+		}
 		if err == nil {
 			conn.Close()
 			return
@@ -92,7 +104,7 @@ func (m *Mosquitto) Start() {
 // Kill is kill -9.
 func (m *Mosquitto) Kill() {
 	m.process.Process.Kill()
-	m.process.Wait() // "signal: killed"
+	<-m.ended
 }
 
 // Forget loses all sessions, queues and retained messages of a killed broker.
@@ -142,11 +154,15 @@ func StartNATS(t testing.TB, configure ...func(*server.Options)) (address string
 	return fmt.Sprintf("127.0.0.1:%d", o.MQTT.Port)
 }
 
+// visitors counts the clients of AwaitRetained: NATS puts one that comes again at
+// once on hold.
+var visitors atomic.Int32
+
 // AwaitRetained waits until a broker at host:port has a topic's retained message
 // for whoever subscribes: NATS has it some moments after it was acknowledged.
 func AwaitRetained(t testing.TB, address, topic string) {
 	t.Helper()
-	c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID("await-retained"))
+	c := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + address).SetClientID(fmt.Sprint("await-retained-", visitors.Add(1))))
 	done := func(token paho.Token) {
 		t.Helper()
 		if !token.WaitTimeout(startTimeout) || token.Error() != nil {
@@ -179,6 +195,9 @@ func AwaitRetained(t testing.TB, address, topic string) {
 // 1024 only to who asks for them, and this one (tcpmux) nobody does.
 const Nobody = "127.0.0.1:1"
 
+// addresses counts those that were tried in this process.
+var addresses atomic.Int32
+
 // Address returns a loopback address to listen at, also again after a while: it
 // has a port that systems give only to who asks for it (Linux gives from 32768 on
 // of itself, Windows from 49152 on).
@@ -187,8 +206,9 @@ func Address(t testing.TB) string {
 	const first, last = 10000, 32767
 	var err error
 	for range 100 {
+		n := 64*os.Getpid() + int(addresses.Add(1)) // each process begins elsewhere
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first+1))); err == nil {
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+n%(last-first+1))); err == nil {
 			defer l.Close()
 			return l.Addr().String()
 		}
