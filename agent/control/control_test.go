@@ -217,13 +217,14 @@ func TestFollowAnAgentThatEnds(t *testing.T) {
 	}
 }
 
-// farewells emits what happens last, once the agent ends.
+// farewells emits what happens last, some moments after the agent was told to end.
 func farewells(n int) func(context.Context, bool, func(json.RawMessage) error) error {
 	return func(ctx context.Context, _ bool, emit func(json.RawMessage) error) error {
 		if err := emit(json.RawMessage(`"on"`)); err != nil {
 			return err
 		}
 		<-ctx.Done()
+		time.Sleep(farewellPatience / 2) // virtual: whoever has hung up meanwhile hears none
 		for range n {
 			if err := emit(json.RawMessage(`"last"`)); err != nil {
 				return err
