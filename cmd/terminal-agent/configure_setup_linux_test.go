@@ -26,8 +26,7 @@ type typist struct {
 
 func newTypist(t *testing.T, args ...string) *typist {
 	t.Helper()
-	p := &typist{t: t, seen: newShown(t), ended: make(chan struct{}), cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), asAgent+"="+strings.Join(args, "\n"))
+	p := &typist{t: t, seen: newShown(t), ended: make(chan struct{}), cmd: agentProcess(args...)}
 	var err error
 	p.screen, err = pty.Start(p.cmd) // its controlling terminal, for Ctrl-C
 	need(t, "pseudo-terminals (/dev/ptmx)", err)

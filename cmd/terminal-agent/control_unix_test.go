@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -64,9 +63,7 @@ link = "tcp:%s"
 			<-timer.C
 			cloud.send(transport.Commands, transport.Encode(c))
 		})
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asAgent+"="+strings.Join([]string{"operation", "run", "end_of_day", "--json", "--config", file}, "\n"))
-		out, err := cmd.Output()
+		out, err := agentProcess("operation", "run", "end_of_day", "--json", "--config", file).Output()
 		var r agent.Report
 		if json.Unmarshal(out, &r) != nil || r.State != transport.StateCompleted && (r.Error == nil || r.Error.Executed != transport.ExecutedNo) {
 			t.Errorf("round %d: the engineer is told %s, %v", i, out, err)
@@ -90,8 +87,7 @@ link = "tcp:%s"
 // process is the agent in a process of its own.
 func process(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asAgent+"="+strings.Join(args, "\n"))
+	cmd := agentProcess(args...)
 	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
