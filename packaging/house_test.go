@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"device/devicetest":               {"device"},
 	"device/zvt/zvttest":              {"device/trace", "device/zvt/frame", "device/zvt/apdu"},
 	"device/zvt/zvttest/cards":        {"device/zvt/frame", "device/zvt/apdu"},
+	"cmd/internal/texttest":           {},
 	"cmd/terminal-agent":              {"agent/...", "device/...", "packaging", "transport/..."},
 	"cmd/terminal-dispatcher":         {"dispatcher/...", "transport/..."},
 	"cmd/terminal-simulator":          {"device/..."},
