@@ -12,6 +12,15 @@ import (
 	"testing"
 )
 
+// TestMain uses /tmp where TMPDIR is long: the path of a socket has a limit, to
+// which a test's directory adds about 50 characters.
+func TestMain(m *testing.M) {
+	if len(os.TempDir()) > longestPath/2 {
+		os.Setenv("TMPDIR", "/tmp")
+	}
+	os.Exit(m.Run())
+}
+
 // Only the account of the agent may connect, from the first moment on.
 func TestSocketIsPrivate(t *testing.T) {
 	dir := t.TempDir()
