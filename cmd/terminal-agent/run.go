@@ -97,16 +97,29 @@ func serveConfig(ctx context.Context, c *config, l *log, s supervisor) error {
 	defer openControl(a, c.StateDir, l.tap, logger)()
 	s.ready(a, c)
 	defer watchCables(a, c.Terminals)()
-	defer context.AfterFunc(ctx, func() {
-		logger.Info("stopping", "grace", stopGrace)
-		s.stopping()
-	})()
+	defer announceStop(ctx, s, logger)()
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while it stops
 	defer stop()
 	go watch(watching, a.Alive, s, logger)
 	err = a.Run(ctx)
 	logger.Info("stopped")
 	return err
+}
+
+// announceStop tells the supervisor when ctx ends. The returned function waits until
+// that is done: otherwise an agent that ends at once ends without it.
+func announceStop(ctx context.Context, s supervisor, logger *slog.Logger) (wait func()) {
+	told := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(told)
+		logger.Info("stopping", "grace", stopGrace)
+		s.stopping()
+	})
+	return func() {
+		if !cancel() {
+			<-told
+		}
+	}
 }
 
 // watch asks again and again whether the agent is alive and tells the

@@ -72,6 +72,33 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// slow is a supervisor that needs a second to hear that the agent stops.
+type slow struct{ patient }
+
+func (s *slow) stopping() {
+	time.Sleep(time.Second)
+	s.events = append(s.events, "stopping")
+}
+
+func TestSupervisorHearsOfAStopBeforeTheEnd(t *testing.T) {
+	for _, interrupted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			s := &slow{}
+			wait := announceStop(ctx, s, slog.New(slog.DiscardHandler))
+			if interrupted {
+				interrupt()
+				synctest.Wait() // it is being told
+			}
+			wait()
+			if heard := len(s.events) == 1; heard != interrupted {
+				t.Errorf("interrupted: %v, heard of it: %q", interrupted, s.events)
+			}
+		})
+	}
+}
+
 func TestLineHandler(t *testing.T) {
 	type record struct {
 		level slog.Level
